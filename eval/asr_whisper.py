@@ -1,0 +1,89 @@
+"""OpenAI Whisper as a judge of intelligibility (arXiv 2212.04356), from files already on the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flowtts.compat import require
+from flowtts.recognise import SAMPLE_RATE
+from flowtts.types import Audio, UserError
+
+from .judging import UnjudgeableError, judged
+
+DEFAULT_SIZE = "base.en"
+# Two of openai-whisper's names stand for files of another name.
+_FILES = {"large": "large-v3", "turbo": "large-v3-turbo"}
+
+
+def checkpoint(option: str) -> Path:
+    """Where a checkpoint lies: the path given, or the file of that size in Whisper's own cache.
+
+    Raises:
+        UserError: there is no such file; it is never downloaded.
+    """
+    if Path(option).suffix == ".pt" or "/" in option:
+        path = Path(option).expanduser()
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        path = cache / "whisper" / f"{_FILES.get(option, option)}.pt"
+    if not path.is_file():
+        raise UserError(f"{path}: no such Whisper checkpoint; put it there or name a file: wer-whisper:/path/to/it.pt")
+    return path
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """Greedy decoding at temperature 0 without fallback, so that a transcript is reproducible.
+
+    Attributes:
+        option: a size ("base.en", "large-v3", ...) in Whisper's cache, or a path.
+        device: where it runs.
+    """
+
+    option: str = DEFAULT_SIZE
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        require("whisper", "whisper")
+        checkpoint(self.option)
+
+    @property
+    def backend(self) -> str:
+        """The package, its version and the checkpoint."""
+        return f"openai-whisper {version('openai-whisper')} ({checkpoint(self.option).stem})"
+
+    def open(self, texts: Sequence[str]) -> Callable[[Audio], str]:
+        """Load the model.
+
+        Raises:
+            UserError: the file is no Whisper checkpoint.
+        """
+        whisper: Any = require("whisper", "whisper")
+        path = checkpoint(self.option)
+        try:
+            model = whisper.load_model(str(path), device=self.device)
+        except Exception as error:
+            raise UserError(f"{path}: is no Whisper checkpoint ({type(error).__name__}); fetch it again") from error
+
+        def transcribe(audio: Audio) -> str:
+            try:
+                samples = judged(audio)
+            except UnjudgeableError:
+                return ""
+            result = model.transcribe(
+                samples,
+                language="en",
+                temperature=0.0,
+                condition_on_previous_text=False,
+                fp16=self.device != "cpu",
+            )
+            return str(result["text"])
+
+        if int(whisper.audio.SAMPLE_RATE) != SAMPLE_RATE:
+            raise UserError(f"openai-whisper {version('openai-whisper')} listens at another rate; install a release")
+        return transcribe

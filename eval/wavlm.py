@@ -1,0 +1,60 @@
+"""WavLM with an x-vector head (arXiv 2110.13900), through transformers.
+
+Voicebox and its successors quote UniSpeech's ``wavlm_large_finetune``, which transformers has no class for; the
+published ``microsoft/wavlm-base-plus-sv`` is its smaller relative, with a scale of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from flowtts.compat import require
+from flowtts.types import Samples
+
+from . import pretrained
+from .judging import JUDGED_RATE
+
+DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
+
+
+@dataclass(frozen=True)
+class WavLM:
+    """A WavLMForXVector model.
+
+    Attributes:
+        model: a folder, or an id in the Hugging Face cache.
+        device: where it runs.
+    """
+
+    model: str = DEFAULT_MODEL
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        require("transformers", "hf")
+
+    @property
+    def backend(self) -> str:
+        """The model and the library's version."""
+        return f"WavLM x-vector {self.model} (transformers {version('transformers')})"
+
+    def open(self) -> Callable[[Samples], Tensor]:
+        """Load the network and its normalisation.
+
+        Raises:
+            UserError: the model is not on this machine.
+        """
+        network = pretrained.load("WavLMForXVector", self.model).to(self.device).eval()
+        extractor = pretrained.load("AutoFeatureExtractor", self.model)
+
+        def embed(samples: Samples) -> Tensor:
+            inputs = extractor(samples, sampling_rate=JUDGED_RATE, return_tensors="pt")
+            with torch.inference_mode():
+                vector: Tensor = network(inputs.input_values.to(self.device)).embeddings[0]
+            return nn.functional.normalize(vector.float(), dim=0).cpu()
+
+        return embed

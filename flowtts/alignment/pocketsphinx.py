@@ -1,0 +1,203 @@
+"""Forced alignment with pocketsphinx and the English acoustic model inside its wheel."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowtts.alignment.base import SILENCE, Alignment, PhoneTime
+from flowtts.audio.io import resample
+from flowtts.types import Audio, UserError, Word
+
+if TYPE_CHECKING:
+    from flowtts.text import Analysis
+
+SAMPLE_RATE = 16_000
+FRAME_SECONDS = 0.01
+# A frame is a window of 25.6 ms that starts with it, so its middle lies 12.8 ms in; the boundary
+# between two frames is half a step before the middle of the second.
+_BOUNDARY = 0.0128 - FRAME_SECONDS / 2
+# Acoustic scores count in log base 1.0001, shifted right by 10 bits.
+_NATS = math.log(1.0001) * 1024
+_POSTFIX = re.compile(r"(?:\d?_[BIES]|\d)$")
+_PHONES = frozenset(
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+_STATES = 3
+
+
+def to_arpabet(symbol: str) -> str:
+    """A vocabulary symbol without stress and word position: "AH0_B" -> "AH"."""
+    return _POSTFIX.sub("", symbol)
+
+
+@dataclass
+class _Piece:
+    """A phone as the decoder timed it; frames, and its score in nats."""
+
+    name: str
+    start: int
+    frames: int
+    score: float
+
+
+@dataclass
+class PocketsphinxAligner:
+    """Aligns English phones by Viterbi decoding with pocketsphinx's shipped acoustic model.
+
+    Every pronunciation of the analysis becomes a dictionary entry of its own name, so that the
+    recording is aligned with exactly those phones, homographs included. Pauses between words are
+    optional. A first pass finds words and pauses, a second one phones.
+
+    Confidence: the decoder scores all its senones in every frame, so that a phone's score is the
+    log-likelihood that it loses per frame against whatever senone fits best (``Alignment.deficits``).
+    ``limit`` and the logistic that makes confidences of deficits were fitted on right and wrong transcripts
+    (``benchmarks/alignment.py``).
+
+    Attributes:
+        limit: greatest mean deficit of an utterance, nats per frame, at which a text still counts as fitting.
+    """
+
+    limit: float = 7.2
+    name: str = "pocketsphinx"
+    _decoder: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A decoder lives in C and cannot cross to another process; it is made again on first use.
+        return {**self.__dict__, "_decoder": None}
+
+    def align(self, audio: Audio, analysis: Analysis) -> Alignment:
+        """Align a recording of any rate with its analysed text.
+
+        Raises:
+            UserError: the text is longer than the recording, or has phones outside ARPAbet.
+        """
+        pronunciations = _pronunciations(analysis)
+        samples = _samples(audio)
+        pieces = self._decode(samples, list(pronunciations.values()))
+        return self._timed(analysis, pieces, audio.seconds)
+
+    def _decode(self, samples: np.ndarray, pronunciations: list[tuple[str, ...]]) -> list[_Piece]:
+        need = sum(map(len, pronunciations)) * _STATES * FRAME_SECONDS
+        seconds = len(samples) / SAMPLE_RATE
+        too_short = UserError(
+            f"the transcript does not fit the recording: {seconds:.2f} s cannot hold its "
+            f"{sum(map(len, pronunciations))} phones; give the words that are said"
+        )
+        if seconds < need:
+            raise too_short
+        decoder = self._ready()
+        names = [".".join(p) for p in pronunciations]
+        for name, phones in dict(zip(names, pronunciations, strict=True)).items():
+            if decoder.lookup_word(name) is None:
+                decoder.add_word(name, " ".join(phones), False)
+        decoder.set_align_text(" ".join(names))
+        data = samples.tobytes()
+        try:
+            _run(decoder, data)
+            decoder.set_alignment()
+            _run(decoder, data)
+            words = decoder.get_alignment()
+        except RuntimeError as error:
+            raise too_short from error
+        if words is None:
+            raise too_short
+        pieces = []
+        for word in words:
+            pause = word.name.startswith(("<", "["))
+            for phone in word:
+                name = SILENCE if pause else str(phone.name)
+                pieces.append(_Piece(name, phone.start, phone.duration, phone.score * _NATS))
+        return pieces
+
+    def _ready(self) -> Any:
+        if self._decoder is None:
+            import pocketsphinx
+
+            # Without beams nothing is pruned, so an alignment exists whenever the phones fit into the time.
+            self._decoder = pocketsphinx.Decoder(
+                lm=None, dict=None, beam=0, wbeam=0, pbeam=0, cmn="batch", bestpath=False, fwdflat=False,
+                compallsen=True, loglevel="FATAL",
+            )  # fmt: skip
+        return self._decoder
+
+    def _timed(self, analysis: Analysis, pieces: list[_Piece], seconds: float) -> Alignment:
+        said = [p for p in pieces if p.name != SILENCE]
+        expected = [p for p in analysis.phones if p.word >= 0]
+        if [p.name for p in said] != [to_arpabet(p.symbol) for p in expected]:
+            raise RuntimeError("pocketsphinx returned other phones than it was given")
+        times = [
+            (_seconds(p.start, seconds), _seconds(p.start + p.frames, seconds), -p.score / p.frames) for p in said
+        ]
+        phones = []
+        index, clock = 0, 0.0
+        for i, phone in enumerate(analysis.phones):
+            if phone.word < 0:
+                end = times[index][0] if index < len(times) else seconds
+                # Two pauses in a row share one gap; the first takes it.
+                phones.append(PhoneTime(phone.symbol, -1, clock, end))
+            else:
+                _, end, deficit = times[index]
+                index += 1
+                if i + 1 == len(analysis.phones):
+                    end = seconds
+                phones.append(PhoneTime(phone.symbol, phone.word, clock, end, confidence(deficit)))
+            clock = end
+        words, deficits = _words(analysis, phones, said)
+        return Alignment(words, tuple(phones), deficits, self.limit)
+
+
+def confidence(deficit: float) -> float:
+    """Probability that a stretch with this deficit (nats per frame) is what the text says."""
+    return 1 / (1 + math.exp(min(50.0, 1.0 * (deficit - 8.0))))
+
+
+def _words(
+    analysis: Analysis, phones: list[PhoneTime], said: list[_Piece]
+) -> tuple[tuple[Word, ...], tuple[float, ...]]:
+    spoken = [p for p in phones if p.word >= 0]
+    words, deficits = [], []
+    for index in dict.fromkeys(p.word for p in spoken):
+        places = [i for i, p in enumerate(spoken) if p.word == index]
+        deficit = -sum(said[i].score for i in places) / sum(said[i].frames for i in places)
+        words.append(Word(analysis.words[index].text, spoken[places[0]].start, spoken[places[-1]].end, confidence(deficit)))
+        deficits.append(deficit)
+    return tuple(words), tuple(deficits)
+
+
+def _seconds(frame: int, limit: float) -> float:
+    return 0.0 if frame == 0 else min(frame * FRAME_SECONDS + _BOUNDARY, limit)
+
+
+def _pronunciations(analysis: Analysis) -> dict[int, tuple[str, ...]]:
+    words: dict[int, tuple[str, ...]] = {}
+    for phone in analysis.phones:
+        if phone.word >= 0:
+            name = to_arpabet(phone.symbol)
+            if name not in _PHONES:
+                raise UserError(f"pocketsphinx aligns English only and does not know the phone '{phone.symbol}'")
+            words[phone.word] = (*words.get(phone.word, ()), name)
+    if not words:
+        raise UserError("the transcript has no words to align; give the words that are said")
+    return words
+
+
+def _samples(audio: Audio) -> np.ndarray:
+    samples = resample(audio.mono(), SAMPLE_RATE).samples
+    if not np.isfinite(samples).all():
+        raise UserError("the recording contains samples that are not numbers")
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak == 0:
+        raise UserError("the recording is silent: there is nothing to align")
+    # The features follow the level only through rounding to 16 bit, so quiet recordings are raised.
+    return np.asarray(np.round(samples * (0.7 * 32767 / peak)), dtype=np.int16)
+
+
+def _run(decoder: Any, data: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(data, no_search=False, full_utt=True)
+    decoder.end_utt()

@@ -1,0 +1,1 @@
+"""Sound: files, sampling rates, levels and mel spectrograms."""

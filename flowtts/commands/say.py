@@ -1,0 +1,190 @@
+"""``flowtts say``: text to speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowtts.commands.options import (
+    LONGEST,
+    Device,
+    Json,
+    VocoderName,
+    existing_file,
+    finite,
+    lines_of,
+    output_file,
+    output_folder,
+    text_or_stdin,
+)
+from flowtts.commands.terminal import Misuse, Terminal, terminal
+
+if TYPE_CHECKING:
+    from flowtts.pipeline import Pipeline, Plan, Speech
+
+
+class Rank(str, Enum):
+    """What chooses among candidates."""
+
+    clvp = "clvp"
+    wer = "wer"
+    sim = "sim"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of ``say`` that the pipeline takes, the same for every line."""
+
+    voice: str | None
+    voice_text: str | None
+    seed: int
+    steps: int | None
+    solver: str | None
+    grid: str | None
+    guidance: float | None
+    speed: float
+    duration: float | None
+    best_of: int
+    rank: str
+    lexicon: Path | None
+
+    def plan(self, tts: Pipeline, text: str) -> Plan:
+        """What would be said, without saying it."""
+        return tts.plan(
+            text, voice=self.voice, voice_text=self.voice_text, seed=self.seed, steps=self.steps, solver=self.solver,
+            grid=self.grid, guidance=self.guidance, speed=self.speed, duration=self.duration, best_of=self.best_of,
+            rank=self.rank, lexicon=self.lexicon,
+        )  # fmt: skip
+
+    def say(self, tts: Pipeline, text: str) -> Speech:
+        """The text, spoken."""
+        return tts.say(
+            text, voice=self.voice, voice_text=self.voice_text, seed=self.seed, steps=self.steps, solver=self.solver,
+            grid=self.grid, guidance=self.guidance, speed=self.speed, duration=self.duration, best_of=self.best_of,
+            rank=self.rank, lexicon=self.lexicon,
+        )  # fmt: skip
+
+
+def say(
+    ctx: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
+    lines: Annotated[Path | None, typer.Option(help="A text file: one recording per line, 0001.wav …")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; a folder with --lines.")] = None,
+    voice: Annotated[str | None, typer.Option(help="A recording of the voice, or a shipped voice's name.")] = None,
+    voice_text: Annotated[str | None, typer.Option(help="What it says; recognised if not given.")] = None,
+    model: Annotated[str, typer.Option(help="A name that `flowtts models` lists, or a folder.")] = "voicebox",
+    vocoder: VocoderName = "vocos",
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Intervals of the time grid.")] = None,
+    solver: Annotated[str | None, typer.Option(help="euler, midpoint, heun, rk4, dopri5 …")] = None,
+    grid: Annotated[str | None, typer.Option(help="Time grid: uniform, sway, cosine …")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, max=100, callback=finite, help="1 is none.")] = None,
+    speed: Annotated[float, typer.Option(min=0.25, max=4, callback=finite, help="2 is twice as fast.")] = 1.0,
+    duration: Annotated[float | None, typer.Option(min=0.05, max=LONGEST, callback=finite, help="Seconds.")] = None,
+    best_of: Annotated[int, typer.Option(min=1, max=100, help="Candidates to choose among.")] = 1,
+    rank: Annotated[Rank, typer.Option(help="What chooses.")] = Rank.wer,
+    lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: a word, a tab, its phones.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show words, phones and times; make nothing.")] = False,
+    sidecar: Annotated[bool, typer.Option("--sidecar/--no-sidecar", help="Write OUT.json, for replay.")] = True,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Say a text, in a voice taken from a recording."""
+    if (text is None) == (lines is None):
+        raise Misuse("give either TEXT or --lines FILE")
+    if voice_text is not None and voice is None:
+        raise Misuse("--voice-text says what a recording says; give the recording with --voice")
+    if voice is not None and Path(voice).is_dir():
+        raise Misuse(f"{voice} is a folder; give a recording or a shipped voice's name with --voice")
+    if lexicon is not None:
+        existing_file(lexicon, "lexicon")
+    request = _Request(
+        voice, voice_text, seed, steps, solver, grid, guidance, speed, duration, best_of, rank.value, lexicon
+    )
+    jobs = _jobs(text, lines, output, voice)
+
+    import flowtts
+
+    tts = flowtts.load(model, vocoder=vocoder, device=device)
+    if dry_run:
+        _dry_run(terminal(ctx), request, tts, jobs, json)
+    else:
+        _speak(terminal(ctx), request, tts, jobs, json, sidecar)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One recording to make. ``line`` is 0 where the text is not from a file."""
+
+    text: str
+    path: Path
+    line: int = 0
+
+
+def _jobs(text: str | None, lines: Path | None, output: Path | None, voice: str | None) -> list[_Job]:
+    """What to say and where to put it.
+
+    Raises:
+        Misuse: no text, or nowhere to put it.
+    """
+    if lines is None:
+        inputs = () if voice is None else (Path(voice),)
+        path = output_file(Path("out.wav") if output is None else output, None, inputs)
+        return [_Job(text_or_stdin(text or ""), path)]
+    if output is None:
+        raise Misuse("--lines needs a folder: give it with -o FOLDER")
+    folder = output_folder(output)
+    return [_Job(line, folder / f"{number:04d}.wav", number) for number, line in lines_of(lines)]
+
+
+def _dry_run(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], json: bool) -> None:
+    for job in jobs:
+        with _named(job):
+            info = request.plan(tts, job.text).info()
+        if json:
+            term.result(info)
+        else:
+            _show_plan(term, info)
+
+
+def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], json: bool, sidecar: bool) -> None:
+    if len(jobs) > 1:
+        # Cheap, and better than finding line 900 unpronounceable after an hour.
+        for job in jobs:
+            with _named(job):
+                request.plan(tts, job.text)
+    with term.progress("speaking", len(jobs)) as bar:
+        for job in jobs:
+            with _named(job):
+                speech = request.say(tts, job.text)
+            job.path.parent.mkdir(parents=True, exist_ok=True)
+            speech.save(job.path, sidecar=sidecar)
+            if json:
+                term.result({**speech.info(), "audio": str(job.path)})
+            else:
+                bar.message(f"{job.path}: {speech.seconds:.2f} s")
+            bar.advance()
+
+
+@contextmanager
+def _named(job: _Job) -> Iterator[None]:
+    """Let a mistake in one line of a file say which line."""
+    from flowtts.types import UserError
+
+    try:
+        yield
+    except UserError as error:
+        raise (UserError(f"line {job.line}: {error}") if job.line else error) from error
+
+
+def _show_plan(term: Terminal, info: Mapping[str, Any]) -> None:
+    """What would be said, for a person."""
+    rows = [(word["text"], f"{word['start']:.2f}", f"{word['end']:.2f}") for word in info["words"]]
+    term.table(f"{info['normalised']}  ({info['seconds']:.2f} s)", ("word", "start", "end"), rows)
+    term.show("phones: " + " ".join(str(phone) for phone in info["phones"]))

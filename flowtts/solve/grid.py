@@ -1,0 +1,120 @@
+"""Time grids: where a fixed solver looks. Each is a warp of u in [0, 1] onto t in [0, 1], end points fixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from flowtts.types import UserError
+
+
+def _equidistant(steps: int) -> Tensor:
+    """(steps + 1,) float64, u_i = i / steps."""
+    return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A named family of grids.
+
+    Attributes:
+        name: as users spell it; "name:value" sets the parameter.
+        warp: (u, parameter) -> t, strictly increasing, 0 to 0 and 1 to 1.
+        parameter: of the warp.
+        limits: closed range of the parameter; None where the warp has none.
+        knots: steps -> u.
+
+    Raises:
+        UserError: the parameter is outside its limits.
+    """
+
+    name: str
+    warp: Callable[[Tensor, float], Tensor]
+    parameter: float = 0.0
+    limits: tuple[float, float] | None = None
+    knots: Callable[[int], Tensor] = _equidistant
+
+    def __post_init__(self) -> None:
+        if self.limits and not self.limits[0] <= self.parameter <= self.limits[1]:
+            low, high = self.limits
+            raise UserError(f"grid '{self.name}' takes a number from {low:g} to {high:.4f}, not {self.parameter:g}")
+
+    def tuned(self, value: float) -> Grid:
+        """The same family with another parameter.
+
+        Raises:
+            UserError: the family has no parameter, or ``value`` is outside its limits.
+        """
+        if self.limits is None:
+            raise UserError(f"grid '{self.name}' takes no parameter, but was given {value:g}: drop the ':'")
+        return replace(self, parameter=value)
+
+    def __call__(self, steps: int) -> Tensor:
+        """(steps + 1,) float64 strictly increasing times from exactly 0 to exactly 1.
+
+        Raises:
+            UserError: ``steps`` is less than 1.
+        """
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, not {steps}")
+        t = self.warp(self.knots(steps), self.parameter)
+        t[0], t[-1] = 0.0, 1.0
+        if not bool((t.diff() > 0).all()):
+            raise ValueError(f"grid {self.name} does not increase: {t.tolist()}")
+        return t
+
+
+def _identity(u: Tensor, _: float) -> Tensor:
+    return u
+
+
+def _sway(u: Tensor, s: float) -> Tensor:
+    return u + s * (torch.cos(u * math.pi / 2) - 1 + u)
+
+
+def _cosine(u: Tensor, _: float) -> Tensor:
+    return (1 - torch.cos(u * math.pi)) / 2
+
+
+def _shift(u: Tensor, ratio: float) -> Tensor:
+    # The paper shifts the noise level 1 - t: sigma' = ratio sigma / (1 + (ratio - 1) sigma).
+    return u / (u + ratio * (1 - u))
+
+
+def _pruned(steps: int) -> Tensor:
+    points = {
+        5: (0, 2, 4, 8, 16, 32),
+        6: (0, 2, 4, 6, 8, 16, 32),
+        7: (0, 2, 4, 6, 8, 16, 24, 32),
+        10: (0, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32),
+        12: (0, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32),
+        16: (*range(9), 10, 12, 14, 16, 20, 24, 28, 32),
+    }.get(steps)
+    return _equidistant(steps) if points is None else torch.tensor(points, dtype=torch.float64) / 32
+
+
+# Beyond these ends the derivative 1 + s (1 - (pi/2) sin(pi u/2)) changes its sign, at u = 0 and u = 1.
+_MONOTONE_SWAY = (-1.0, 2 / (math.pi - 2))
+
+UNIFORM = Grid("uniform", _identity)
+"""Equal intervals."""
+
+SWAY = Grid("sway", _sway, parameter=-1.0, limits=_MONOTONE_SWAY)
+"""u + s (cos(pi u/2) - 1 + u), F5-TTS (arXiv 2410.06885): s < 0 crowds the noise end, s = -1 is 1 - cos(pi u/2)."""
+
+COSINE = Grid("cosine", _cosine)
+"""(1 - cos(pi u)) / 2: crowds both ends alike (the Chebyshev-Lobatto points)."""
+
+SHIFTED = Grid("shifted", _shift, parameter=3.0, limits=(1e-2, 1e2))
+"""u / (u + r (1 - u)), arXiv 2403.03206, eq. 23: r > 1 spends more steps on the noise end."""
+
+PRUNED = Grid("pruned", _sway, parameter=-1.0, limits=_MONOTONE_SWAY, knots=_pruned)
+"""Empirically pruned steps (EPSS, arXiv 2505.19931) for 5, 6, 7, 10, 12 and 16 steps, equal ones otherwise.
+The parameter is the sway applied on top; 0 keeps the published lists."""
+
+GRIDS: Mapping[str, Grid] = {grid.name: grid for grid in (UNIFORM, SWAY, COSINE, SHIFTED, PRUNED)}
+"""Every grid by name."""

@@ -1,0 +1,10 @@
+"""Text to phones: normalisation, pronunciation, pauses, chunks."""
+
+from __future__ import annotations
+
+from .analysis import Analysis, TextWord
+from .frontend import FrontEnd
+from .normalise import normalise
+from .symbols import SYMBOLS, ids
+
+__all__ = ["SYMBOLS", "Analysis", "FrontEnd", "TextWord", "ids", "normalise"]

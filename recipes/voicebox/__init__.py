@@ -1,0 +1,1 @@
+"""Voicebox: masked flow matching and a duration model (arXiv 2306.15687)."""
