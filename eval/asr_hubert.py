@@ -55,6 +55,7 @@ class Hubert:
             inputs = extractor(samples, sampling_rate=JUDGED_RATE, return_tensors="pt")
             with torch.inference_mode():
                 logits = network(inputs.input_values.to(self.device)).logits
-            return str(alphabet.decode(logits[0].argmax(-1).tolist()))
+            # Its alphabet is upper case, in which single letters look like Roman numerals.
+            return str(alphabet.decode(logits[0].argmax(-1).tolist())).lower()
 
         return transcribe

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from flowtts.compat import require
-from flowtts.recognise import SAMPLE_RATE
 from flowtts.types import Audio, UserError
 
 from .judging import UnjudgeableError, judged
@@ -84,6 +83,4 @@ class Whisper:
             )
             return str(result["text"])
 
-        if int(whisper.audio.SAMPLE_RATE) != SAMPLE_RATE:
-            raise UserError(f"openai-whisper {version('openai-whisper')} listens at another rate; install a release")
         return transcribe

@@ -64,21 +64,21 @@ class Transcripts:
 
     def of(self, items: Sequence[Item], name: str) -> list[str]:
         """One transcript per item; the model is loaded if something new is to be heard and released afterwards."""
-        texts = tuple(item.text for item in items if spoken_words(item.text))
+        texts = tuple(item.text for item in items)
         if texts != self._texts:
             self._heard.clear()
             self._texts = texts
-        if texts and any(item.audio not in self._heard for item in items):
-            transcribe = self.recogniser.open(texts)
-            for done, item in enumerate(items):
-                self._progress(name, done, len(items))
-                if item.audio not in self._heard:
-                    self._heard[item.audio] = transcribe(item.audio)
-        self._progress(name, len(items), len(items))
-        return [self._heard.get(item.audio, "") for item in items]
+        new = [audio for audio in dict.fromkeys(item.audio for item in items) if audio not in self._heard]
+        transcribe = self.recogniser.open(texts) if new else None
+        for done, audio in enumerate(new):
+            self._progress(name, done, len(new))
+            if transcribe is not None:
+                self._heard[audio] = transcribe(audio)
+        self._progress(name, len(new), len(new))
+        return [self._heard[item.audio] for item in items]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ErrorRate:
     """Errors over reference words (or characters, spaces included), summed over all items; 0.05 means 5 %.
 
@@ -101,16 +101,15 @@ class ErrorRate:
 
     def __call__(self, items: Sequence[Item]) -> Score:
         """Judge all items together."""
-        heard = self.transcripts.of(items, self.name)
+        named = dict(zip(item_names(items), items, strict=True))
+        words = {name: spoken_words(item.text) for name, item in named.items()}
+        dropped = {name: "its text has no words" for name in named if not words[name]}
+        judged = [name for name in named if name not in dropped]
+        heard = self.transcripts.of([named[name] for name in judged], self.name)
         errors: dict[str, int] = {}
         lengths: dict[str, int] = {}
-        dropped: dict[str, str] = {}
-        for name, item, said in zip(item_names(items), items, heard, strict=True):
-            reference = spoken_words(item.text)
-            if not reference:
-                dropped[name] = "its text has no words"
-                continue
-            errors[name], lengths[name] = count_errors(reference, spoken_words(said), self.unit)
+        for name, said in zip(judged, heard, strict=True):
+            errors[name], lengths[name] = count_errors(words[name], spoken_words(said), self.unit)
         interval = ratio_interval(list(errors.values()), list(lengths.values()))
         rates = {name: errors[name] / lengths[name] for name in errors}
         return score(interval, rates, dropped, self.transcripts.recogniser.backend)

@@ -20,7 +20,7 @@ SLACK = 0.25
 DECIBEL = 20.0 / math.log(10.0)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MelDistance:
     """Mean absolute difference of 80-band log-mel magnitudes at 16 kHz, in dB; 0 is identical."""
 

@@ -60,7 +60,8 @@ def load_all(wanted: Sequence[str], context: Context | None = None) -> list[Metr
     """Metrics by name, checked at once and cheap to make: models are loaded when a metric is called.
 
     A name may carry an option after a colon: a size, an id or a path, e.g. "wer-whisper:base.en",
-    "wer-hubert:/models/hubert", "sim-wavlm:/models/wavlm". Word and character error rates of one recogniser listen once.
+    "wer-hubert:/models/hubert", "sim-wavlm:/models/wavlm". Word and character error rates of one recogniser
+    share one listening.
 
     Args:
         wanted: names, each at most once.

@@ -21,7 +21,7 @@ SLACK = 0.25
 """Seconds by which the lengths may differ."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Pesq:
     """Mean opinion score, about 1.04 to 4.64, against a reference of the same timing: vocoders, codecs, denoising.
 

@@ -41,7 +41,7 @@ class Report:
         return list(dict.fromkeys(name for score in self.scores.values() for name in score.dropped))
 
     def as_json(self, per_item: bool = True) -> dict[str, Any]:
-        """A JSON object: items, dropped, low_rate, metrics {name: value, low, high, ...}; null where nothing was judged.
+        """A JSON object: items, dropped, low_rate, metrics {name: …}; null where nothing was judged.
 
         Args:
             per_item: whether to add the value of every item.

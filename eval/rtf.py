@@ -13,7 +13,7 @@ from .bootstrap import ratio_interval
 from .judging import item_names, score
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RealTimeFactor:
     """Total computing time over total length; below 1 is faster than real time.
 

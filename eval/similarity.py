@@ -27,7 +27,7 @@ class SpeakerEncoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Similarity:
     """Mean cosine between what was made and its prompt, in [-1, 1].
 

@@ -245,11 +245,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is broken ({str(error).splitlines()[0]}): fetch or write it again") from None
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file atomically; tensors may share memory and lie on any device."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, beside)
+        copies = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+        save_file(copies, beside, dict(metadata) if metadata else None)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

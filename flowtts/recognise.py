@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,20 @@ BIGRAM_DISCOUNT = 0.5
 
 _APOSTROPHES = str.maketrans({"‘": "'", "’": "'", "ʼ": "'"})
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_WORDS = re.compile(r"[a-z' ]*")
 
 
 def spoken_words(text: str) -> list[str]:
     """The words of a text as scoring and recognition compare them.
 
     Numbers and abbreviations are written out (``flowtts.text.normalise``), case, accents and punctuation go, hyphens
-    separate words, apostrophes inside words stay. Applied to its own output it changes nothing.
+    separate words, apostrophes inside words stay. Text that already consists of lower-case words is taken as it is,
+    so that a recogniser's "st" or "no" is not read as an abbreviation; applied to its own output it changes nothing.
 
     Returns:
         Lower-case words; empty if the text has none.
     """
-    plain = normalise(text) if text.strip() else ""
+    plain = text if _WORDS.fullmatch(text) else normalise(text)
     letters = unicodedata.normalize("NFKD", plain.translate(_APOSTROPHES).lower())
     return _WORD.findall("".join(c for c in letters if not unicodedata.combining(c)))
 
@@ -143,7 +146,7 @@ def bigram_arpa(sentences: Sequence[Sequence[str]], discount: float = BIGRAM_DIS
     if not 0 < discount < 1:
         raise ValueError(f"discount must be inside (0, 1), not {discount}")
     marked = [("<s>", *words, "</s>") for words in sentences]
-    pairs = Counter(pair for words in marked for pair in zip(words, words[1:], strict=False))
+    pairs = Counter(pair for words in marked for pair in pairwise(words))
     contexts = Counter(word for words in marked for word in words[:-1])
     # <s> only ever comes first, so it is no outcome and takes no probability.
     outcomes = Counter(word for words in marked for word in words[1:])

@@ -40,7 +40,7 @@ class RunLog:
             require("tensorboard", "train")
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),

@@ -68,9 +68,7 @@ def save(
     return folder
 
 
-def load(
-    folder: Path, card: Card, network: nn.Module, ema: EMA | None, optimiser: torch.optim.Optimizer
-) -> Position:
+def load(folder: Path, card: Card, network: nn.Module, ema: EMA | None, optimiser: torch.optim.Optimizer) -> Position:
     """Puts a run back where it was.
 
     Raises:

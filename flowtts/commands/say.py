@@ -166,7 +166,7 @@ def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], j
             job.path.parent.mkdir(parents=True, exist_ok=True)
             speech.save(job.path, sidecar=sidecar)
             if json:
-                term.result({**speech.info(), "audio": str(job.path)})
+                term.result(speech.info(job.path))
             else:
                 bar.message(f"{job.path}: {speech.seconds:.2f} s")
             bar.advance()

@@ -39,6 +39,7 @@ class Voicebox:
         self.audio = audio.eval()
         self.duration = duration.eval()
         self._symbols = tuple(symbols)
+        self.hash = ""
 
     @property
     def spec(self) -> MelSpec:
