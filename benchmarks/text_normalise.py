@@ -49,7 +49,7 @@ def canonical(text: str) -> str:
     text = "".join(letter for letter in text if not unicodedata.combining(letter)).replace("’", "'")
     text = re.sub(r"\bi\.\s?e\.", "that is ", text)
     text = re.sub(r"\be\.\s?g\.", "for example ", text)
-    text = re.sub(r"\b((?:[a-z]\.)+[a-z])\.", lambda match: match[1].replace(".", ""), text)
+    text = re.sub(r"\b((?:[a-z]{1,2}\.)+[a-z])\.", lambda match: match[1].replace(".", ""), text)
     text = _ABBREVIATION.sub(lambda match: _SAME[match[1]], text)
     return " ".join(re.sub(r"[^a-z0-9 ]", " ", text.replace("'", "")).split())
 

@@ -21,8 +21,7 @@ from flowtts import voice as voices
 from flowtts.align import round_to_total
 from flowtts.registry import load_metric, load_recipe, load_vocoder
 from flowtts.speech import Candidate, Chunk, Plan, Speech
-from flowtts.text import Analysis, FrontEnd
-from flowtts.text.chunks import split
+from flowtts.text import Analysis, FrontEnd, split
 from flowtts.types import Audio, Item, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
 
 log = logging.getLogger(__name__)

@@ -229,8 +229,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Moved to a device."""
-        tensors = (self.features, self.frames, self.phones, self.durations, self.lengths, self.transcribed)
-        return Batch(*(x.to(device) for x in tensors), ids=self.ids)
+        names = ("features", "frames", "phones", "durations", "lengths", "transcribed")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @dataclass(frozen=True)

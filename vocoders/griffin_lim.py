@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold
 
-from flowtts.audio.mel import LogMel
+from flowtts.audio.mel import LogMel, reflect
 from flowtts.types import VOICEBOX_MEL, MelSpec
 
 _TINY = 1e-12
@@ -43,6 +43,8 @@ class GriffinLim:
         pad = spec.n_fft - spec.win_length
         self._window = torch.nn.functional.pad(self._mel.window, (pad // 2, pad - pad // 2))
 
+        self._left = (spec.n_fft if spec.center else spec.n_fft - spec.hop_length) // 2
+
     @property
     def spec(self) -> MelSpec:
         """The mel it reads."""
@@ -57,31 +59,57 @@ class GriffinLim:
         Raises:
             ValueError: the features have another number of channels.
         """
+        if features.shape[1] == 0:
+            return features.new_zeros(features.shape[0], 0)
+        magnitude = self._magnitude(features)
+        angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(self.seed))
+        return self._cut(self._project(magnitude, torch.polar(magnitude, angle)), features)
+
+    @torch.inference_mode()
+    def polish(self, features: Tensor, samples: Tensor) -> Tensor:
+        """Brings samples that nearly have these features nearer to them, starting from the samples' own phases.
+
+        Args:
+            features: (B, T, C) normalised log-mel.
+            samples: (B, T * hop_length), e.g. what another vocoder made of them.
+
+        Returns:
+            (B, T * hop_length) samples in [-1, 1].
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        count = features.shape[1] * self._spec.hop_length
+        if samples.shape != (features.shape[0], count):
+            raise ValueError(f"polish needs (B, {count}) samples, not {tuple(samples.shape)}")
+        if count == 0:
+            return samples
+        magnitude = self._magnitude(features)
+        total = (magnitude.shape[1] - 1) * self._spec.hop_length + self._spec.n_fft
+        padded = reflect(samples.cpu().float(), self._left, total - count - self._left)
+        return self._cut(self._project(magnitude, self._analyse(padded)), features)
+
+    def _magnitude(self, features: Tensor) -> Tensor:
         spec = self._spec
         if features.ndim != 3 or features.shape[-1] != spec.n_mels:
             raise ValueError(f"griffin-lim needs (B, T, {spec.n_mels}) features, not {tuple(features.shape)}")
-        batch, count, _ = features.shape
-        if count == 0:
-            return features.new_zeros(batch, 0)
         if spec.center:
             features = torch.cat([features, features[:, -1:]], dim=1)
-        magnitude = invert_mel(self._mel.denormalise(features).exp().cpu(), self._mel.filterbank)
-        padded = self._resynthesise(self._phases(magnitude))
-        left = spec.n_fft // 2 if spec.center else (spec.n_fft - spec.hop_length) // 2
-        return padded[:, left : left + count * spec.hop_length].clamp(-1.0, 1.0).to(features.device)
+        return invert_mel(self._mel.denormalise(features.cpu().float()).exp(), self._mel.filterbank)
 
-    def _phases(self, magnitude: Tensor) -> Tensor:
-        """(B, T, bins) magnitudes -> complex spectrum with phases that belong to a signal as nearly as may be."""
-        rng = torch.Generator().manual_seed(self.seed)
-        angle = 2 * torch.pi * torch.rand(magnitude.shape, generator=rng)
-        spectrum = torch.polar(magnitude, angle)
-        before = torch.zeros_like(spectrum)
+    def _project(self, magnitude: Tensor, start: Tensor) -> Tensor:
+        """(B, T, bins) magnitudes and first phases -> padded samples whose STFT has nearly these magnitudes."""
+        spectrum = _with_magnitude(start, magnitude)
+        before: Tensor | None = None
         for _ in range(self.iterations):
             now = self._analyse(self._resynthesise(spectrum))
-            ahead = now + self.momentum * (now - before)
-            spectrum = magnitude * ahead / ahead.abs().clamp(min=_TINY)
-            before = now
-        return spectrum
+            ahead = now if before is None else now + self.momentum * (now - before)
+            spectrum, before = _with_magnitude(ahead, magnitude), now
+        return self._resynthesise(spectrum)
+
+    def _cut(self, padded: Tensor, features: Tensor) -> Tensor:
+        count = features.shape[1] * self._spec.hop_length
+        return padded[:, self._left : self._left + count].clamp(-1.0, 1.0).to(features.device)
 
     def _analyse(self, padded: Tensor) -> Tensor:
         spec = self._spec
@@ -100,6 +128,10 @@ class GriffinLim:
         length = (frames.shape[1] - 1) * spec.hop_length + spec.n_fft
         added = fold(frames.transpose(1, 2), (1, length), (1, spec.n_fft), stride=(1, spec.hop_length))
         return added[:, 0, 0]
+
+
+def _with_magnitude(spectrum: Tensor, magnitude: Tensor) -> Tensor:
+    return spectrum * (magnitude / spectrum.abs().clamp(min=_TINY))
 
 
 def invert_mel(mel: Tensor, filterbank: Tensor, iterations: int = 50) -> Tensor:

@@ -19,6 +19,8 @@ from flowtts.config import load as load_config
 from flowtts.config import read_yaml
 from flowtts.types import VOCOS_MEL, VOICEBOX_MEL, MelSpec, PathLike, UserError
 
+from .griffin_lim import GriffinLim
+
 KIND = "vocos"
 """What ``config.yaml`` of a checkpoint folder calls it."""
 
@@ -34,6 +36,7 @@ class VocosConfig:
         layers: ConvNeXt blocks.
         n_fft: of the inverse STFT, samples; a multiple of the hop.
         padding: "same" makes T * hop samples, "center" (T - 1) * hop as ``torch.istft`` does.
+        polish: iterations of Griffin-Lim that start from what the network made; 0 for Vocos as published.
     """
 
     mel: MelSpec = field(default_factory=lambda: VOICEBOX_MEL)
@@ -42,6 +45,7 @@ class VocosConfig:
     layers: int = 8
     n_fft: int = 640
     padding: str = "same"
+    polish: int = 0
 
     def __post_init__(self) -> None:
         if self.padding not in ("same", "center"):
@@ -86,6 +90,8 @@ class VocosVocoder:
     def __init__(self, network: VocosNetwork) -> None:
         """Takes the network over and puts it into evaluation mode."""
         self.network = network.eval().requires_grad_(False)
+        polish = network.config.polish
+        self._polish = GriffinLim(network.config.mel, iterations=polish) if polish > 0 else None
 
     @property
     def spec(self) -> MelSpec:
@@ -106,10 +112,9 @@ class VocosVocoder:
             raise ValueError(f"vocos needs (B, T, {self.spec.n_mels}) features, not {tuple(features.shape)}")
         if features.shape[1] == 0:
             return features.new_zeros(features.shape[0], 0)
-        if self.network.config.padding == "center":
-            features = torch.cat([features, features[:, -1:]], dim=1)
-        samples: Tensor = self.network(features)
-        return samples.clamp(-1.0, 1.0)
+        center = self.network.config.padding == "center"
+        samples: Tensor = self.network(torch.cat([features, features[:, -1:]], dim=1) if center else features)
+        return samples.clamp(-1.0, 1.0) if self._polish is None else self._polish.polish(features, samples)
 
     def to(self, device: torch.device | str) -> VocosVocoder:
         """Moves the network."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -48,13 +49,15 @@ class Alignment:
             the first starts at 0 and the last ends with the recording.
         deficits: mean log-likelihood per frame that each word loses against the best the acoustic model can
             do without the text, in nats (0 is perfect); empty where the aligner does not measure it.
-        limit: mean deficit over an utterance above which the text does not fit, for this aligner.
+        limit: mean deficit over an utterance at which, for this aligner, right and wrong texts are equally likely.
+        slope: how fast the logarithm of those odds falls, per nat.
     """
 
     words: tuple[Word, ...]
     phones: tuple[PhoneTime, ...]
     deficits: tuple[float, ...] = ()
     limit: float = float("inf")
+    slope: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.phones:
@@ -79,6 +82,12 @@ class Alignment:
         if not self.deficits:
             return None
         return _mean_deficit(self.words, self.deficits)
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability that the whole text was said, 0.5 at ``limit``; None where nothing was measured."""
+        deficit = self.deficit
+        return None if deficit is None else logistic(deficit, self.limit, self.slope)
 
     def durations(self, frame_rate: float, frames: int) -> Tensor:
         """Frames of each phone, (L,) int64, summing exactly to ``frames``.
@@ -120,23 +129,22 @@ class Aligner(Protocol):
         ...
 
 
-def check_match(alignment: Alignment, *, limit: float | None = None) -> None:
+def check_match(alignment: Alignment, *, confidence: float = 0.5) -> None:
     """Refuse a transcript that was not said in the recording.
 
-    The test compares the mean deficit per frame of the whole utterance with a limit. Aligners that measure no deficit pass.
+    Judges by ``Alignment.confidence``. Aligners that measure none pass.
 
     Args:
         alignment: what an aligner returned.
-        limit: overrides the aligner's own limit, nats per frame.
+        confidence: the least that is accepted, 0 to 1.
 
     Raises:
         UserError: the text does not fit; names the words that fit worst.
     """
-    limit = alignment.limit if limit is None else limit
-    deficit = alignment.deficit
-    if deficit is None or deficit <= limit:
+    measured = alignment.confidence
+    if measured is None or measured >= confidence:
         return
-    first, last = worst_stretch(alignment.words, alignment.deficits)
+    first, _ = worst_stretch(alignment.words, alignment.deficits)
     word = alignment.words[first]
     raise UserError(
         f"the transcript does not fit the recording: it departs most around word '{word.text}' at {word.start:.1f} s; "
@@ -155,6 +163,43 @@ def worst_stretch(words: Sequence[Word], deficits: Sequence[float], seconds: flo
         mean = _mean_deficit(words[first : last + 1], deficits[first : last + 1])
         best = max(best, (mean, first, last))
     return best[1], best[2]
+
+
+def gather_words(
+    analysis: Analysis,
+    phones: Sequence[PhoneTime],
+    deficits: Sequence[float] | None = None,
+    judge: Callable[[float], float] | None = None,
+) -> tuple[tuple[Word, ...], tuple[float, ...]]:
+    """Words with times, and their mean deficits, from timed phones.
+
+    Args:
+        analysis: of the text.
+        phones: one for each of its phones.
+        deficits: one for each of its phones; those of pauses do not count.
+        judge: a word's deficit to its confidence.
+    """
+    places: dict[int, list[int]] = {}
+    for i, phone in enumerate(phones):
+        if phone.word >= 0:
+            places.setdefault(phone.word, []).append(i)
+    words, losses = [], []
+    for index, word in enumerate(analysis.words):
+        own = places[index]
+        start, end = phones[own[0]].start, phones[own[-1]].end
+        if deficits is None or judge is None:
+            words.append(Word(word.text, start, end))
+            continue
+        lengths = [max(phones[i].end - phones[i].start, _CLOSE) for i in own]
+        loss = sum(n * deficits[i] for n, i in zip(lengths, own, strict=True)) / sum(lengths)
+        words.append(Word(word.text, start, end, judge(loss)))
+        losses.append(loss)
+    return tuple(words), tuple(losses)
+
+
+def logistic(deficit: float, limit: float, slope: float) -> float:
+    """1 / (1 + exp(slope (deficit - limit)))."""
+    return 1 / (1 + math.exp(max(-50.0, min(50.0, slope * (deficit - limit)))))
 
 
 def _mean_deficit(words: Sequence[Word], deficits: Sequence[float]) -> float:

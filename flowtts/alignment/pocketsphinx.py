@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowtts.alignment.base import SILENCE, Alignment, PhoneTime
+from flowtts.alignment.base import SILENCE, Alignment, PhoneTime, gather_words, logistic
 from flowtts.audio.io import resample
-from flowtts.types import Audio, UserError, Word
+from flowtts.text.symbols import CONSONANTS, VOWELS
+from flowtts.types import Audio, UserError
 
 if TYPE_CHECKING:
     from flowtts.text import Analysis
@@ -24,10 +25,9 @@ _BOUNDARY = 0.0128 - FRAME_SECONDS / 2
 # Acoustic scores count in log base 1.0001, shifted right by 10 bits.
 _NATS = math.log(1.0001) * 1024
 _POSTFIX = re.compile(r"(?:\d?_[BIES]|\d)$")
-_PHONES = frozenset(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
-)
+_PHONES = frozenset((*CONSONANTS, *VOWELS))
 _STATES = 3
+_WORD_LIMIT, _WORD_SLOPE = 8.0, 1.0
 
 
 def to_arpabet(symbol: str) -> str:
@@ -59,10 +59,12 @@ class PocketsphinxAligner:
     (``benchmarks/alignment.py``).
 
     Attributes:
-        limit: greatest mean deficit of an utterance, nats per frame, at which a text still counts as fitting.
+        limit: mean deficit of an utterance, nats per frame, at which right and wrong texts are equally likely.
+        slope: how fast the logarithm of those odds falls, per nat.
     """
 
     limit: float = 7.2
+    slope: float = 2.0
     name: str = "pocketsphinx"
     _decoder: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -127,46 +129,32 @@ class PocketsphinxAligner:
 
     def _timed(self, analysis: Analysis, pieces: list[_Piece], seconds: float) -> Alignment:
         said = [p for p in pieces if p.name != SILENCE]
-        expected = [p for p in analysis.phones if p.word >= 0]
-        if [p.name for p in said] != [to_arpabet(p.symbol) for p in expected]:
+        if [p.name for p in said] != [to_arpabet(p.symbol) for p in analysis.phones if p.word >= 0]:
             raise RuntimeError("pocketsphinx returned other phones than it was given")
-        times = [
-            (_seconds(p.start, seconds), _seconds(p.start + p.frames, seconds), -p.score / p.frames) for p in said
-        ]
-        phones = []
-        index, clock = 0, 0.0
-        for i, phone in enumerate(analysis.phones):
-            if phone.word < 0:
-                end = times[index][0] if index < len(times) else seconds
-                # Two pauses in a row share one gap; the first takes it.
-                phones.append(PhoneTime(phone.symbol, -1, clock, end))
+        phones: list[PhoneTime] = []
+        deficits = []
+        used, clock = 0, 0.0
+        for place, phone in enumerate(analysis.phones):
+            deficit = 0.0
+            if phone.word >= 0:
+                end = _seconds(said[used].start + said[used].frames, seconds)
+                deficit = -said[used].score / said[used].frames
+                used += 1
             else:
-                _, end, deficit = times[index]
-                index += 1
-                if i + 1 == len(analysis.phones):
-                    end = seconds
-                phones.append(PhoneTime(phone.symbol, phone.word, clock, end, confidence(deficit)))
+                end = _seconds(said[used].start, seconds) if used < len(said) else seconds
+            if place + 1 == len(analysis.phones):
+                end = seconds
+            judged = word_confidence(deficit) if phone.word >= 0 else None
+            phones.append(PhoneTime(phone.symbol, phone.word, clock, end, judged))
+            deficits.append(deficit)
             clock = end
-        words, deficits = _words(analysis, phones, said)
-        return Alignment(words, tuple(phones), deficits, self.limit)
+        words, losses = gather_words(analysis, phones, deficits, word_confidence)
+        return Alignment(words, tuple(phones), losses, self.limit, self.slope)
 
 
-def confidence(deficit: float) -> float:
-    """Probability that a stretch with this deficit (nats per frame) is what the text says."""
-    return 1 / (1 + math.exp(min(50.0, 1.0 * (deficit - 8.0))))
-
-
-def _words(
-    analysis: Analysis, phones: list[PhoneTime], said: list[_Piece]
-) -> tuple[tuple[Word, ...], tuple[float, ...]]:
-    spoken = [p for p in phones if p.word >= 0]
-    words, deficits = [], []
-    for index in dict.fromkeys(p.word for p in spoken):
-        places = [i for i, p in enumerate(spoken) if p.word == index]
-        deficit = -sum(said[i].score for i in places) / sum(said[i].frames for i in places)
-        words.append(Word(analysis.words[index].text, spoken[places[0]].start, spoken[places[-1]].end, confidence(deficit)))
-        deficits.append(deficit)
-    return tuple(words), tuple(deficits)
+def word_confidence(deficit: float) -> float:
+    """Probability that a word with this deficit (nats per frame) was said."""
+    return logistic(deficit, _WORD_LIMIT, _WORD_SLOPE)
 
 
 def _seconds(frame: int, limit: float) -> float:

@@ -25,7 +25,8 @@ SHORTEST = 1.0
 """Seconds a subtitle stays, if the next one leaves the time."""
 GAP = 1.5
 """A pause of this many seconds starts a new subtitle."""
-_SENTENCE, _CLAUSE = ".?!…", ",;:–—"
+_SENTENCE, _CLAUSE = tuple(".?!…"), tuple(",;:–—")
+_CLOSING = "\"')]}”’»"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def cues(alignment: Alignment, analysis: Analysis | None = None) -> list[Cue]:
     groups: list[list[_Piece]] = []
     current: list[_Piece] = []
     for piece in pieces:
-        if current and (piece.start - current[-1].end >= GAP or current[-1].text[-1:] in _SENTENCE):
+        if current and (piece.start - current[-1].end >= GAP or _ends(current[-1].text, _SENTENCE)):
             groups.append(current)
             current = []
         if current and not _fits([*current, piece]):
@@ -160,9 +161,11 @@ def _punctuated(alignment: Alignment) -> list[_Piece]:
         else:
             marks[last] = phone.symbol.removeprefix(SILENCE)
     order = list(dict.fromkeys(p.word for p in alignment.phones if p.word >= 0))
-    return [
-        _Piece(w.text + marks.get(i, ""), w.start, w.end) for i, w in zip(order, alignment.words, strict=True)
-    ]
+    return [_Piece(w.text + marks.get(i, ""), w.start, w.end) for i, w in zip(order, alignment.words, strict=True)]
+
+
+def _ends(text: str, marks: tuple[str, ...]) -> bool:
+    return text.rstrip(_CLOSING).endswith(marks)
 
 
 def _fits(pieces: Sequence[_Piece]) -> bool:
@@ -175,7 +178,7 @@ def _fits(pieces: Sequence[_Piece]) -> bool:
 def _last_clause(pieces: Sequence[_Piece]) -> int:
     """How many pieces to keep so that the subtitle ends with a clause in its second half, if one does."""
     for count in range(len(pieces), len(pieces) // 2, -1):
-        if pieces[count - 1].text[-1:] in _CLAUSE:
+        if _ends(pieces[count - 1].text, _CLAUSE):
             return count
     return len(pieces)
 
@@ -188,7 +191,7 @@ def _lines(words: Sequence[str]) -> tuple[str, ...]:
     splits = []
     for place in range(1, len(words)):
         first, second = " ".join(words[:place]), " ".join(words[place:])
-        bonus = 6 if words[place - 1][-1:] in _SENTENCE + _CLAUSE else 0
+        bonus = 6 if _ends(words[place - 1], _SENTENCE + _CLAUSE) else 0
         longest = max(len(first), len(second))
         splits.append((longest > LINE, longest - bonus, place, first, second))
     return min(splits)[3:]

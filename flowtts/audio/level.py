@@ -1,4 +1,4 @@
-"""Loudness: keeping below full scale, and bringing recordings to one level."""
+"""Peaks and loudness. The level of the speech alone, pauses left out, is ``flowtts.audio.active``'s."""
 
 from __future__ import annotations
 
@@ -39,38 +39,6 @@ def rms_db(audio: Audio) -> float:
         return SILENCE_DB
     power = float(np.mean(np.square(audio.samples, dtype=np.float64)))
     return max(SILENCE_DB, 10 * math.log10(max(power, 1e-30)))
-
-
-def active_rms_db(audio: Audio, frame: float = 0.02, below: float = 30.0) -> float:
-    """RMS of the sounding frames alone, so that pauses do not count.
-
-    Args:
-        audio: any.
-        frame: seconds of a frame.
-        below: frames this many dB below the loudest frame are pauses.
-
-    Returns:
-        dB as ``rms_db``.
-    """
-    mono = audio.mono().samples
-    size = max(1, round(frame * audio.sample_rate))
-    count = len(mono) // size
-    if count < 2:
-        return rms_db(audio)
-    power = np.square(mono[: count * size].reshape(count, size), dtype=np.float64).mean(axis=1)
-    sounding = power[power >= power.max() * 10 ** (-below / 10)]
-    return max(SILENCE_DB, 10 * math.log10(max(float(sounding.mean()), 1e-30)))
-
-
-def normalise_rms(audio: Audio, target_db: float = -23.0) -> Audio:
-    """Brings ``active_rms_db`` to a target by one gain; a peak that would pass full scale limits the gain.
-
-    Args:
-        audio: any; silence is returned as it is.
-        target_db: dB as ``rms_db``.
-    """
-    level = active_rms_db(audio)
-    return audio if level <= SILENCE_DB else _amplify(audio, target_db - level)
 
 
 def loudness(audio: Audio) -> float:

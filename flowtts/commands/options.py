@@ -16,8 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 VocoderName = Annotated[str, typer.Option("--vocoder", help="A name that `flowtts models` lists, or a folder.")]
 Transcript = Annotated[str, typer.Option("--text", help="What is said in the recording; - reads standard input.")]
+Lexicon = Annotated[Path | None, typer.Option("--lexicon", help="Own pronunciations: a word and its phones per line.")]
 
-LONGEST = 600.0
+LONGEST = 3600.0
 """Seconds of speech that one request may ask for."""
 
 

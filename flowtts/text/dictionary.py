@@ -10,12 +10,17 @@ from importlib import resources
 from pathlib import Path
 
 from ..types import UserError
+from .characters import clean
 from .symbols import CONSONANTS, PHONES, VOWELS
 
 Pronunciation = tuple[str, ...]
 """ARPAbet with stress digits, without word positions."""
 
 _KNOWN = frozenset(PHONES)
+_CORRECTIONS: Mapping[str, str] = {
+    "houses": "HH AW1 Z IH0 Z", "viz": "V IH1 Z", "et": "EH1 T", "versus": "V ER1 S AH0 S", "mademoiselle": "M AE2 D M AH0 Z EH1 L",
+}  # fmt: skip
+"""Where CMUdict is wrong or lacks what the normaliser writes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def cmudict() -> Dictionary:
     """The bundled CMU pronouncing dictionary, read once, on first use."""
     packed = resources.files(__package__).joinpath("data", "cmudict.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
-    return Dictionary(dict(line.split(" ", 1) for line in lines))
+    return Dictionary({**dict(line.split(" ", 1) for line in lines), **_CORRECTIONS})
 
 
 def parse_phones(text: str, where: str) -> Pronunciation:
@@ -109,5 +114,5 @@ def read_lexicon(path: Path) -> dict[str, Pronunciation]:
         where = f"{path} line {number}"
         if not any(letter.isalpha() for letter in word):
             raise UserError(f"{where}: {word!r} is not a word; a line is a word, then its phones")
-        found[word.lower().replace("’", "'")] = parse_phones(rest[0] if rest else "", where)
+        found[clean(word).lower()] = parse_phones(rest[0] if rest else "", where)
     return found

@@ -51,7 +51,7 @@ class FrontEnd:
         tokens = tokenise(normalised, self._pronounce.knows)
         if not tokens:
             raise UserError(f"there is nothing to say in {_shown(text)}; give at least one word")
-        said = self._pronounce([token.text for token in tokens])
+        said = self._pronounce(tokens)
         for token, phones in zip(tokens, said, strict=True):
             if not phones:
                 raise UserError(f"cannot pronounce {token.text!r} in English; write its phones in braces or a lexicon")

@@ -105,6 +105,11 @@ def _named(match: re.Match[str]) -> str:
     return f"{match.group(1)}{label(match.group(2))}{letter}"
 
 
+def _house(match: re.Match[str]) -> str:
+    text = match.group(1)
+    return amount(text) if text.endswith("000") else pairs(text)
+
+
 def _digits_of(match: re.Match[str]) -> str:
     return match.group(1) + digits(match.group(2))
 
@@ -116,6 +121,7 @@ def _version(match: re.Match[str]) -> str:
     return prefix + (" dot " if read is digits else " point ").join(read(group) for group in groups)
 
 
+_STREET = "Street|Avenue|Road|Boulevard|Lane|Drive|Square|Place|Court|Highway|Terrace"
 _NAMES = (
     r"\b((?:[Nn]umbers?|[Pp]ages?|[Ff]rames?|[Ee]xhibits?|[Rr]ooms?|[Ff]lights?|[Rr]outes?|[Hh]ighways?|[Cc]hannels?"
     r"|[Ii]nterstate|[Ss]uite|[Ee]xtension|[Gg]ate|[Aa]rea [Cc]ode|PS|IQ of)\s)"
@@ -123,6 +129,8 @@ _NAMES = (
 
 LABELS: tuple[Rule, ...] = (
     rule(r"\b((?:P\.?\s?O\.?\s)?[Bb]ox\s|[Ss]erial (?:[Nn]umber\s)?|ZIP\s|PIN\s|[Zz]ip code\s)(\d+)\b", _digits_of),
+    # A house number before its street.
+    rule(rf"{START}(\d{{3,4}})(?=\s(?:(?:North|South|East|West|[NSEW]\.?)\s[A-Z]|[A-Z][a-z]+\s(?:{_STREET})\b))", _house),
     rule(_NAMES + r"(\d{3,})(?:-?([A-Z])\b)?(?![\d,.]*\d)", _named),
 )
 """Numbers that name something; before anything counts them."""

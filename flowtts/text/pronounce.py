@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .context import Context
 from .dictionary import Dictionary, Pronunciation, cmudict, parse_phones
+from .formation import form, plural_ending
+from .homographs import choose
 from .network import spelling_network
 from .symbols import is_vowel
+from .tokens import Token
 
 LETTER_NAMES: Mapping[str, str] = {
     "a": "EY1", "b": "B IY1", "c": "S IY1", "d": "D IY1", "e": "IY1", "f": "EH1 F", "g": "JH IY1", "h": "EY1 CH",
@@ -16,8 +21,13 @@ LETTER_NAMES: Mapping[str, str] = {
     "w": "D AH1 B AH0 L Y UW0", "x": "EH1 K S", "y": "W AY1", "z": "Z IY1",
 }  # fmt: skip
 
-_SIBILANTS = frozenset("S Z SH ZH CH JH".split())
-_VOICELESS = frozenset("P T K F TH".split())
+_SHORT_WORDS = frozenset(
+    "AM AN AS AT AX BE BY DO GO HA HE HI HO IF IN IS IT LO ME MY NO OF OH ON OR OX SO TO UP WE YE MR MS ST DR".split()
+)
+"""Two capitals that are a word said with emphasis; any others are an initialism."""
+_INITIALISMS = frozenset(["WHO", "AIS"])
+_LONGEST_INITIALISM = 5
+_CASE_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True)
@@ -36,14 +46,33 @@ class Pronouncer:
         """True if this lower-case spelling, apostrophes and hyphens included, is looked up and not guessed."""
         return word in self.lexicon or word in self.dictionary
 
-    def __call__(self, words: Sequence[str]) -> list[Pronunciation]:
-        """Phones of every word of a text; the neighbours decide between homographs."""
-        shouting = sum(word.isupper() for word in words) > max(2, len(words) // 2)
-        said = [self.word(word, shouting) for word in words]
-        for index in range(len(words) - 1):
-            if words[index].lower() == "the" and "the" not in self.lexicon and is_vowel(said[index + 1][0]):
-                said[index] = ("DH", "IY0")
+    def __call__(self, tokens: Sequence[Token]) -> list[Pronunciation]:
+        """Phones of every word of a text; the neighbours decide between homographs.
+
+        Raises:
+            UserError: wrong phones in braces.
+        """
+        capitals = sum(token.text.isupper() and len(token.text) > 1 for token in tokens)
+        shouting = capitals > max(2, len(tokens) // 2)
+        said = [self._in_context(Context(tokens, at), shouting) for at in range(len(tokens))]
+        for at in range(len(tokens) - 1):
+            vowel = is_vowel(said[at + 1][0]) if said[at + 1] else False
+            if vowel and tokens[at].text.lower() == "the" and "the" not in self.lexicon:
+                said[at] = ("DH", "IY0")
         return said
+
+    def _in_context(self, context: Context, shouting: bool) -> Pronunciation:
+        word = context.written
+        small = word.lower()
+        if small not in self.lexicon:
+            if word == "A" and _letter_a(context):
+                return spell(word)
+            if not shouting and _is_initialism(context):
+                return spell(word)
+            found = choose(context)
+            if found:
+                return found
+        return self.word(word, shouting)
 
     def word(self, word: str, shouting: bool = False) -> Pronunciation:
         """Phones of one word on its own.
@@ -57,33 +86,55 @@ class Pronouncer:
         """
         if word.startswith("{"):
             return parse_phones(word[1:-1], f"in the text {word}")
-        small = word.lower()
-        if small in self.lexicon:
-            return self.lexicon[small]
-        return self.dictionary.best(small) or self._formed(small) or self._unknown(word, shouting)
+        return self._known(word.lower()) or self._unknown(word, shouting)
 
-    def _formed(self, word: str) -> Pronunciation:
-        """A possessive of a known word; empty if it is not one."""
-        stem, apostrophe, ending = word.rpartition("'")
-        if apostrophe and ending == "s":
-            base = self.lexicon.get(stem) or self.dictionary.best(stem)
-            return base + plural_ending(base) if base else ()
-        return ()
+    def _known(self, word: str) -> Pronunciation:
+        return self.lexicon.get(word) or self.dictionary.best(word)
 
     def _unknown(self, word: str, shouting: bool) -> Pronunciation:
-        stem = word[:-2] if word.lower().endswith("'s") else word
-        if len(stem) == 1 or (stem.isupper() and not shouting and len(stem) <= 5):
-            said = spell(stem)
-        else:
-            said = spelling_network()(stem.lower())
-        return said + plural_ending(said) if stem != word and said else said
+        stem, ending = _split_ending(word)
+        if len(stem) == 1 or (stem.isupper() and not shouting and len(stem) <= _LONGEST_INITIALISM):
+            said = self._known(stem.lower()) if len(stem) > 2 else ()
+            said = said or spell(stem)
+            return said + plural_ending(said) if ending and said else said
+        parts = _CASE_BREAK.split(word)
+        if len(parts) > 1 and not shouting:
+            return tuple(phone for part in parts for phone in self.word(part))
+        small = word.lower()
+        return form(small, self._known) or spelling_network()(small)
 
 
-def plural_ending(base: Sequence[str]) -> Pronunciation:
-    """How a plural or possessive s sounds after ``base``."""
-    if base[-1] in _SIBILANTS:
-        return ("IH0", "Z")
-    return ("S",) if base[-1] in _VOICELESS else ("Z",)
+def _split_ending(word: str) -> tuple[str, str]:
+    """Capitals and a plural or possessive s: "FBI's" -> ("FBI", "s"), "MPs" -> ("MP", "s")."""
+    match = re.fullmatch(r"([A-Z]+|[A-Za-z])('?s|'S)", word)
+    return (match[1], match[2]) if match else (word, "")
+
+
+def _is_initialism(context: Context) -> bool:
+    """Capitals that are spelled although the dictionary has a word of the same letters: "US", "AM", "WHO"."""
+    word = context.written
+    if word in _INITIALISMS:
+        return context.back() in ("the", "by", "of")
+    if len(word) != 2 or not word.isupper() or not word.isalpha():
+        return False
+    if word == "AM":
+        return context.back() not in ("i", "")
+    if word == "IT":
+        return context.back() in ("the", "an", "our", "in", "of", "for", "and")
+    return word not in _SHORT_WORDS
+
+
+def _letter_a(context: Context) -> bool:
+    """The letter and not the article: "vitamin A", "J A Smith"."""
+    before = context.tokens[context.at - 1].text if context.at and context.back() else ""
+    after = context.ahead()
+    following = context.tokens[context.at + 1].text if after else ""
+    initial = len(before) == 1 and before.isupper() and before != "I"
+    if initial or (len(following) == 1 and following.isupper() and following != "I"):
+        return True
+    return bool(before) and (not following or not following[0].isupper()) and not before[0].isupper() or (
+        bool(before) and not following
+    )
 
 
 def spell(letters: str) -> Pronunciation:

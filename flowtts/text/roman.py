@@ -52,6 +52,9 @@ def _ruler(match: re.Match[str]) -> str:
 
 def _numbered(match: re.Match[str]) -> str:
     number = value(match.group(2))
+    # "In this chapter I have": the pronoun.
+    if match.group(2) == "I" and re.match(r"\s[a-z]", after(match)):
+        number = None
     return match.group() if number is None else f"{match.group(1)} {cardinal(number)}"
 
 
@@ -72,7 +75,7 @@ def _alone(match: re.Match[str]) -> str:
 
 
 RULES: tuple[Rule, ...] = (
-    rule(rf"\b({_NUMBERED})s?\.?\s({_NUMERAL})(?![\w'])", _numbered, re.IGNORECASE * 0),
+    rule(rf"\b({_NUMBERED})s?\.?\s({_NUMERAL})(?![\w'])", _numbered),
     rule(rf"\b({_NUMBERED.lower()})s?\s({_NUMERAL})(?![\w'])", _numbered),
     rule(rf"\b({_RULERS})\s({_NUMERAL})\b(?!')(\.?)", _ruler),
     rule(rf"\b({_NUMERAL})(?=(?:th)?\s[Cc]entur(?:y|ies)\b)(?:th)?", _century),

@@ -8,9 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from flowtts.audio.level import (
-    SILENCE_DB, active_rms_db, loudness, normalise_loudness, normalise_rms, peak_guard, rms_db,
-)  # fmt: skip
+from flowtts.audio.level import SILENCE_DB, loudness, normalise_loudness, peak_guard, rms_db
 from flowtts.types import Audio
 
 
@@ -34,25 +32,6 @@ def test_rms_of_a_sine() -> None:
     assert rms_db(_sine(0.5)) == pytest.approx(20 * math.log10(0.5 / math.sqrt(2)), abs=0.01)
     assert rms_db(_sine(0.0)) == SILENCE_DB
     assert rms_db(Audio(np.zeros(0, dtype=np.float32), 16_000)) == SILENCE_DB
-
-
-def test_pauses_do_not_count() -> None:
-    speech = _sine(0.5).samples
-    paused = Audio(np.concatenate([speech, np.zeros_like(speech), np.zeros_like(speech)]), 16_000)
-    assert rms_db(paused) == pytest.approx(rms_db(_sine(0.5)) - 10 * math.log10(3), abs=0.01)
-    assert active_rms_db(paused) == pytest.approx(rms_db(_sine(0.5)), abs=0.05)
-
-
-def test_normalise_rms_hits_the_target_and_is_idempotent() -> None:
-    made = normalise_rms(_sine(0.5), -30.0)
-    assert active_rms_db(made) == pytest.approx(-30.0, abs=0.01)
-    assert np.allclose(normalise_rms(made, -30.0).samples, made.samples, atol=1e-6)
-
-
-def test_normalise_rms_never_clips_and_leaves_silence() -> None:
-    assert np.abs(normalise_rms(_sine(0.1), 0.0).samples).max() <= 1.0
-    silence = _sine(0.0)
-    assert normalise_rms(silence) is silence
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyloudnorm") is None, reason="pyloudnorm is not installed")

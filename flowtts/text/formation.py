@@ -1,0 +1,137 @@
+"""Word formation: unknown words made of known ones by endings, prefixes and compounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from .dictionary import Pronunciation
+from .symbols import is_vowel
+
+Lookup = Callable[[str], Pronunciation]
+"""The usual pronunciation of a known lower-case word, empty for others."""
+
+_SIBILANTS = frozenset(["S", "Z", "SH", "ZH", "CH", "JH"])
+_VOICELESS = frozenset(["P", "T", "K", "F", "TH", "S", "SH", "CH"])
+_VOWEL_LETTERS = "aeiou"
+_SHORTEST_STEM = 3
+_SHORTEST_PART = 3
+
+_ENDINGS: Mapping[str, str] = {
+    "ness": "N AH0 S", "less": "L AH0 S", "ly": "L IY0", "ful": "F AH0 L", "ment": "M AH0 N T", "ship": "SH IH0 P",
+    "like": "L AY2 K", "ward": "W ER0 D", "wards": "W ER0 D Z", "ing": "IH0 NG", "ings": "IH0 NG Z", "er": "ER0",
+    "ers": "ER0 Z", "est": "AH0 S T", "ish": "IH0 SH", "able": "AH0 B AH0 L", "dom": "D AH0 M", "hood": "HH UH2 D",
+    "man": "M AH0 N", "men": "M EH0 N", "some": "S AH0 M", "ism": "IH2 Z AH0 M", "ist": "AH0 S T", "in'": "IH0 N",
+}  # fmt: skip
+_PREFIXES: Mapping[str, str] = {
+    "un": "AH0 N", "re": "R IY0", "non": "N AA2 N", "over": "OW2 V ER0", "out": "AW2 T", "under": "AH2 N D ER0",
+    "dis": "D IH0 S", "mis": "M IH0 S", "pre": "P R IY0", "anti": "AE2 N T IY0", "inter": "IH2 N T ER0",
+    "super": "S UW2 P ER0", "fore": "F AO2 R", "semi": "S EH2 M IY0", "multi": "M AH2 L T IY0", "sub": "S AH2 B",
+    "counter": "K AW2 N T ER0", "micro": "M AY2 K R OW0", "auto": "AO2 T OW0", "hyper": "HH AY2 P ER0",
+    "mini": "M IH2 N IY0", "ultra": "AH2 L T R AH0", "mid": "M IH2 D", "up": "AH2 P", "down": "D AW2 N",
+}  # fmt: skip
+
+
+def form(word: str, known: Lookup) -> Pronunciation:
+    """Phones of a word by its parts; empty if it does not fall into known ones.
+
+    Args:
+        word: lower case.
+        known: looks a word up.
+    """
+    for way in (_possessive, _inflected, _suffixed, _prefixed, _compound):
+        found = way(word, known)
+        if found:
+            return found
+    return ()
+
+
+def plural_ending(base: Sequence[str]) -> Pronunciation:
+    """How a plural or possessive s sounds after ``base``."""
+    if base[-1] in _SIBILANTS:
+        return ("IH0", "Z")
+    return ("S",) if base[-1] in _VOICELESS else ("Z",)
+
+
+def past_ending(base: Sequence[str]) -> Pronunciation:
+    """How -ed sounds after ``base``."""
+    if base[-1] in ("T", "D"):
+        return ("IH0", "D")
+    return ("T",) if base[-1] in _VOICELESS else ("D",)
+
+
+def _possessive(word: str, known: Lookup) -> Pronunciation:
+    stem, apostrophe, ending = word.rpartition("'")
+    if not apostrophe or ending not in ("s", ""):
+        return ()
+    base = known(stem) or form(stem, known)
+    return base + plural_ending(base) if base and ending else base
+
+
+def _inflected(word: str, known: Lookup) -> Pronunciation:
+    if word.endswith("s") and not word.endswith("ss"):
+        for stem in _plural_stems(word):
+            base = known(stem)
+            if base:
+                return base + plural_ending(base)
+    if word.endswith("ed"):
+        for stem in _stems(word[:-2], vowel=True):
+            base = known(stem)
+            if base:
+                return base + past_ending(base)
+    return ()
+
+
+def _plural_stems(word: str) -> Iterator[str]:
+    if len(word) > _SHORTEST_STEM:
+        yield word[:-1]
+    if word.endswith("ies") and len(word) > _SHORTEST_STEM + 2:
+        yield word[:-3] + "y"
+    if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+        yield word[:-2]
+
+
+def _stems(stem: str, vowel: bool) -> Iterator[str]:
+    """Spellings of the word in front of an ending; a vowel doubles consonants, takes a mute e and turns y to i."""
+    if len(stem) < _SHORTEST_STEM:
+        return
+    if stem.endswith("i"):
+        yield stem[:-1] + "y"
+    if not vowel:
+        yield stem
+        return
+    doubled = stem[-1] == stem[-2] and stem[-1] not in _VOWEL_LETTERS
+    short = stem[-1] not in _VOWEL_LETTERS + "wxy" and stem[-2] in _VOWEL_LETTERS and stem[-3] not in _VOWEL_LETTERS
+    # "hoping" comes from hope, "hopping" from hop, "falling" from fall.
+    yield from (stem + "e", stem) if short and not doubled else (stem, stem + "e")
+    if doubled:
+        yield stem[:-1]
+
+
+def _suffixed(word: str, known: Lookup) -> Pronunciation:
+    for ending in sorted(_ENDINGS, key=len, reverse=True):
+        if word.endswith(ending):
+            for stem in _stems(word[: -len(ending)], vowel=ending[0] in _VOWEL_LETTERS):
+                base = known(stem)
+                if base:
+                    return base + tuple(_ENDINGS[ending].split())
+    return ()
+
+
+def _prefixed(word: str, known: Lookup) -> Pronunciation:
+    for prefix, phones in _PREFIXES.items():
+        rest = word[len(prefix) :]
+        if word.startswith(prefix) and len(rest) > _SHORTEST_STEM:
+            base = known(rest) or _inflected(rest, known) or _suffixed(rest, known)
+            if base:
+                return tuple(phones.split()) + base
+    return ()
+
+
+def _compound(word: str, known: Lookup) -> Pronunciation:
+    """Two known words; the more even their lengths, the likelier they are the right ones."""
+    places = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
+    for place in sorted(places, key=lambda at: abs(2 * at - len(word))):
+        first, second = known(word[:place]), known(word[place:])
+        if first and second and any(map(is_vowel, first)) and any(map(is_vowel, second)):
+            return first + tuple(phone.replace("1", "2") for phone in second)
+    return ()
