@@ -10,6 +10,8 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+_DRAWS = 1_000_000
+"""Draws held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def ratio_interval(
     over = np.asarray(numerators, dtype=np.float64)
     under = np.asarray(denominators, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for k in range(resamples):
-        chosen = rng.integers(0, len(over), len(over))
-        drawn[k] = over[chosen].sum() / under[chosen].sum()
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    drawn = []
+    at_once = max(1, _DRAWS // len(over))
+    for done in range(0, resamples, at_once):
+        chosen = rng.integers(0, len(over), (min(at_once, resamples - done), len(over)))
+        drawn.append(over[chosen].sum(1) / under[chosen].sum(1))
+    low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(over.sum() / under.sum()), float(low), float(high))

@@ -16,12 +16,12 @@ import math
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -110,11 +110,11 @@ def save(
         raise UserError(f"{target} exists and is not a checkpoint: choose another name or move it away")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        made = target.parent / f".{target.name}.{uuid4().hex}.part"
+        made.mkdir()
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {target}: {error.strerror}") from None
     try:
-        made.chmod(0o755)
         header = {"format": FORMAT, "kind": kind, "flowtts": __version__, "config": plain(config)}
         (made / CONFIG).write_text(dump(header), encoding="utf-8")
         about = readme or f"# {target.name}\n\nA flowtts checkpoint of kind {kind}.\n"
@@ -250,7 +250,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         copies = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+        beside.touch()
+        mode = beside.stat().st_mode
         save_file(copies, beside, dict(metadata) if metadata else None)
+        beside.chmod(mode)  # safetensors makes files that only their owner may read, whatever the umask
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -306,12 +309,11 @@ def _rename(made: Path, target: Path) -> None:
     if not target.exists():
         made.rename(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(aside / target.name)
+    aside = made.with_suffix(".old")
+    target.rename(aside)
     try:
         made.rename(target)
     except OSError:
-        (aside / target.name).rename(target)
+        aside.rename(target)
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)

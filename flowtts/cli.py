@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -27,6 +27,9 @@ from flowtts.commands.say import say
 from flowtts.commands.terminal import Misuse, Terminal, Verb, debugging
 from flowtts.commands.train import train
 from flowtts.commands.vocode import vocode
+
+# typer brings its own click, or the separate one, depending on its version; both derive BadParameter from UsageError.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="flowtts",
@@ -81,9 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """The exit status and the one line for whatever a verb raised."""
-    usage_error = typer.BadParameter.__base__
-    if usage_error is not None and isinstance(error, usage_error):
-        return 2, _one_line(error.format_message()) + " (flowtts --help lists the verbs and their options)"
+    if isinstance(error, _USAGE_ERROR):
+        return (
+            2,
+            f"{_one_line(error.format_message())} (flowtts --help lists the verbs, flowtts VERB --help its options)",
+        )
     if isinstance(error, Misuse):
         return 2, _one_line(error)
     # Imported already if a UserError was raised at all; importing it here could itself fail where torch is broken.
@@ -112,9 +117,8 @@ def _warnings_last(stream: TextIO) -> Iterator[None]:
     target = logging.StreamHandler(stream)
     target.setFormatter(logging.Formatter("flowtts: %(message)s"))
     handler = logging.handlers.MemoryHandler(1000, logging.CRITICAL, target, flushOnClose=False)
-    ours, others = logging.getLogger("flowtts"), logging.NullHandler()
-    if debugging():
-        others = target
+    ours = logging.getLogger("flowtts")
+    others: logging.Handler = target if debugging() else logging.NullHandler()
     ours.addHandler(handler)
     logging.getLogger().addHandler(others)
     try:

@@ -72,7 +72,7 @@ def _extension_loads() -> bool:
     libraries = sorted((Path(spec.origin).parent / "lib").glob(f"*torchaudio*{suffix}"))
     try:
         for library in libraries:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True

@@ -232,7 +232,7 @@ def load(
         UserError: an unknown name, a broken checkpoint, or parts that do not fit.
     """
     place = choose_device(device)
-    recipe = load_recipe(model, place)
+    recipe = load_recipe(model, place, choose_precision(dtype, place))
     return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""))
 
 
@@ -266,6 +266,33 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         raise UserError(f"the device {name!r} is not available here; use --device cpu") from None
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bfloat16 where the device multiplies it natively, else float32.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name in known:
+        return known[name]
+    if name != "auto":
+        raise UserError(f"no precision {name!r}; there are auto, {', '.join(known)}")
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and "avx512_bf16" in _cpu_features()
+    return torch.bfloat16 if native else torch.float32
+
+
+@lru_cache(maxsize=1)
+def _cpu_features() -> frozenset[str]:
+    try:
+        found = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in found.splitlines() if line.startswith("flags")), "").split())
 
 
 def replay(sidecar: PathLike, out: PathLike, device: str = "cpu") -> Speech:

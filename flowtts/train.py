@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -176,7 +176,7 @@ class _Loop:
 
     def run(self, batches: Batches, sample: Sample | None) -> Run:
         """Trains to the end, or to a signal."""
-        begun = time.monotonic() - self.position.seconds
+        begun = monotonic() - self.position.seconds
         asked = False
         with ExitStack() as stack:
             log = self.open_log(stack)
@@ -212,7 +212,7 @@ class _Loop:
         rate = learning_rate(config, before.step, done, warmed)
         values, used = self.gradients(data)
         bad = not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]))
-        elapsed = time.monotonic() - begun if self.processes.main else 0.0
+        elapsed = monotonic() - begun if self.processes.main else 0.0
         asked, failed, seconds = self.processes.largest(stopper.asked, bad, elapsed)
         if failed:
             self.fail(used, values)

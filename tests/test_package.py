@@ -181,7 +181,13 @@ def test_the_rule_sees_every_way_of_breaking_it(tmp_path: Path, monkeypatch: pyt
         "import flowtts.vocoders.vocos", "from flowtts.vocoders import vocos", "from flowtts import vocoders",
         "from ...vocoders import vocos", "import eval", "from flowtts.recipes.paper import net", "from ... import path",
     )  # fmt: skip
-    right = ("from .net import Net", "from ..other import x", "from flowtts.path import OT", "import vocos", "import torch")
+    right = (
+        "from .net import Net",
+        "from ..other import x",
+        "from flowtts.path import OT",
+        "import vocos",
+        "import torch",
+    )
     for line in wrong:
         file.write_text(line, encoding="utf-8")
         assert breaches(file), line
@@ -231,18 +237,24 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert long == []
 
 
+# An aligner travels to worker processes of the same program; nothing is read from a file.
+MAY_PICKLE = ("flowtts/data/prepare.py", "flowtts/data/work.py")
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=short)
 def test_nothing_runs_code_from_data(path: Path) -> None:
     found = []
     for node in ast.walk(tree(path)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found += [f"line {node.lineno}: {name}" for name in names if name in ("pickle", "dill", "marshal", "shelve")]
+            banned = ("pickle", "dill", "marshal", "shelve") if short(path) not in MAY_PICKLE else ()
+            found += [f"line {node.lineno}: {name}" for name in names if name in banned]
         elif isinstance(node, ast.Call):
             name, words = called(node), {word.arg: word.value for word in node.keywords}
             safe = isinstance(words.get("weights_only"), ast.Constant) and ast.unparse(words["weights_only"]) == "True"
-            plain = not isinstance(words.get("allow_pickle"), ast.Constant) or not words["allow_pickle"].value  # type: ignore[attr-defined]
-            if name in ("eval", "exec", "os.system", "yaml.load") or (name == "torch.load" and not safe) or not plain:
+            unsafe = name == "torch.load" and not safe
+            pickled = "allow_pickle" in words and ast.unparse(words["allow_pickle"]) != "False"
+            if name in ("eval", "exec", "os.system", "yaml.load", "pickle.load") or unsafe or pickled:
                 found.append(f"line {node.lineno}: {name}")
     assert found == []
 

@@ -54,7 +54,9 @@ def read_list(path: PathLike) -> list[Source]:
             row = json.loads(line) if line.lstrip().startswith("{") else {"audio": line.strip()}
             source = Source(path.parent / row["audio"], float(row.get("weight", 1.0)))
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path}, line {number}: needs {{"audio": path, "weight": number}} or a bare path') from error
+            raise UserError(
+                f'{path}, line {number}: needs {{"audio": path, "weight": number}} or a bare path'
+            ) from error
         if not 0 <= source.weight < float("inf"):
             raise UserError(f"{path}, line {number}: the weight must be a number of at least 0")
         sources.append(source)
@@ -80,11 +82,6 @@ class Clips:
         if not chance.sum() > 0:
             raise UserError("the training list gives every recording the weight 0")
         self._edges = np.cumsum(chance / chance.sum())
-
-    @property
-    def seconds_at_1hz(self) -> int:
-        """Samples in all."""
-        return len(self.samples)
 
     def draw(self, rng: np.random.Generator, count: int, length: int, gain_db: float) -> Tensor:
         """Crops at random places, in random polarity.

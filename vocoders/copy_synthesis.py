@@ -1,6 +1,6 @@
 """How well a vocoder copies recordings: mel, synthesise, compare.
 
-    python -m flowtts.vocoders.copy_synthesis vocos-16k LIST     # or griffin-lim, or a checkpoint's folder
+``python -m flowtts.vocoders.copy_synthesis vocos-16k LIST``; also with griffin-lim, or with a checkpoint's folder.
 """
 
 from __future__ import annotations

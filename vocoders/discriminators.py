@@ -39,7 +39,7 @@ class PeriodDiscriminator(nn.Module):
     def forward(self, samples: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, N) -> scores (B, S) and feature maps."""
         x = pad(samples[:, None], (0, -samples.shape[-1] % self.period), "reflect")
-        x = x.unflatten(-1, (-1, self.period))
+        x = x.reshape(len(x), 1, -1, self.period)
         maps = []
         for number, conv in enumerate(self.convs):
             x = leaky_relu(conv(x), 0.1)
@@ -113,7 +113,9 @@ class Ensemble(nn.Module):
         return real, made, real_maps, made_maps
 
 
-def build(kind: str, periods: Sequence[int], widths: Sequence[int], sizes: Sequence[int], channels: int) -> nn.ModuleDict:
+def build(
+    kind: str, periods: Sequence[int], widths: Sequence[int], sizes: Sequence[int], channels: int
+) -> nn.ModuleDict:
     """The two ensembles, under "period" and "spectrum".
 
     Args:

@@ -114,7 +114,8 @@ class GriffinLim:
     def _analyse(self, padded: Tensor) -> Tensor:
         spec = self._spec
         frames = padded.unfold(1, spec.n_fft, spec.hop_length) * self._window
-        return torch.fft.rfft(frames)
+        spectrum: Tensor = torch.fft.rfft(frames)
+        return spectrum
 
     def _resynthesise(self, spectrum: Tensor) -> Tensor:
         """The signal whose STFT is nearest to (B, T, bins): (B, (T - 1) * hop + n_fft), padding included."""

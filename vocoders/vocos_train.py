@@ -1,6 +1,6 @@
 """Trains Vocos (arXiv 2306.00814) from a list of recordings, on anything from one processor core upwards.
 
-    python -m flowtts.vocoders.vocos_train --data LIST --out FOLDER [--config YAML] [key=value ...] [--resume]
+``python -m flowtts.vocoders.vocos_train --data LIST --out FOLDER [--config YAML] [key=value ...] [--resume]``
 
 Spectral losses alone come first, discriminators join for the last part of the schedule: on a processor a step with
 discriminators costs several times as much, and an untrained generator learns little from them.
@@ -60,6 +60,7 @@ class VocosTraining:
         periods, widths: of the multi-period discriminator (widths: narrow only).
         resolutions, channels: of the multi-resolution discriminator (channels: narrow only).
         windows: FFT sizes of the spectral loss.
+        slopes: weight of the phase slopes in it.
         vocos_mel: weight of Vocos' own mel loss beside the spectral loss of weight 1.
         reconstruction: weight of both beside the adversarial losses (Vocos: 45).
         lr: peak learning rate of the generator, falling to zero by a cosine.
@@ -93,6 +94,7 @@ class VocosTraining:
     resolutions: tuple[int, ...] = (1024, 512, 256)
     channels: int = 8
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    slopes: float = 1.0
     vocos_mel: float = 0.0
     reconstruction: float = 45.0
     lr: float = 1e-3
@@ -133,15 +135,14 @@ class Trainer:
         self.average = deepcopy(self.network).requires_grad_(False)
         spec = config.model.mel
         self.mel = LogMel(spec).to(self.device)
-        self.spectral = SpectralLoss(spec.sample_rate, config.windows).to(self.device)
+        self.spectral = SpectralLoss(spec.sample_rate, config.windows, slopes=config.slopes).to(self.device)
         losses = require("vocos.loss", "")
         self.vocos_mel: nn.Module = losses.MelSpecReconstructionLoss(sample_rate=spec.sample_rate).to(self.device)
         self.listen, self.judge, self.match = (
             losses.GeneratorLoss(), losses.DiscriminatorLoss(), losses.FeatureMatchingLoss()
         )  # fmt: skip
-        settings = {"betas": config.betas, "weight_decay": config.weight_decay}
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), config.lr, **settings)
-        self.judges_optimiser = torch.optim.AdamW(self.judges.parameters(), config.adversarial_lr, **settings)
+        self.optimiser = _adam(self.network, config.lr, config)
+        self.judges_optimiser = _adam(self.judges, config.adversarial_lr, config)
         self.steps = 0
         self.adversarial_steps = 0
         self.seconds = 0.0
@@ -165,10 +166,11 @@ class Trainer:
         self._set_rates(progress)
         made = self.network(self.mel(real), config.bf16)[:, : real.shape[-1]]
         real = real[:, : made.shape[-1]]
-        reconstruction = self.spectral(made, real)
+        spectral = self.spectral(made, real)
+        reconstruction = spectral["spectral"]
         if config.vocos_mel > 0:
             reconstruction = reconstruction + config.vocos_mel * self.vocos_mel(made, real)
-        losses = {"reconstruction": reconstruction.detach()}
+        losses = {"reconstruction": reconstruction.detach(), "slopes": spectral["slopes"]}
         total = reconstruction
         if adversarial:
             losses["discriminators"] = self._teach_judges(real, made.detach())
@@ -245,6 +247,10 @@ class Trainer:
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for mean, now in pairs:
             mean.lerp_(now, 1 - decay)
+
+
+def _adam(module: nn.Module, lr: float, config: VocosTraining) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(module.parameters(), lr, betas=config.betas, weight_decay=config.weight_decay)
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float) -> float:

@@ -128,7 +128,8 @@ class PhoneRecogniser(nn.Module):
         x = self.enter(((features - mean) * mask).transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             x = block(x, mask)
-        return self.leave(self.norm(x)).float().log_softmax(-1)
+        out: Tensor = self.leave(self.norm(x)).float().log_softmax(-1)
+        return out
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """CTC per phone plus ``frame_weight`` times the cross-entropy of frames, over transcribed items."""

@@ -224,8 +224,8 @@ def _assembled(
     analysis: Analysis, owners: Sequence[tuple[_Said, int, str]], seconds: float
 ) -> tuple[Analysis, Alignment]:
     by_word: dict[int, list[tuple[_Said, str]]] = {}
-    for item, word, name in owners:
-        by_word.setdefault(word, []).append((item, name))
+    for item, owner, name in owners:
+        by_word.setdefault(owner, []).append((item, name))
     words = []
     for index, word in enumerate(analysis.words):
         if index not in by_word:

@@ -51,8 +51,9 @@ def align(
     elif output is not None:
         term.message(f"{output}: {len(alignment.words)} words, {audio.seconds:.2f} s")
     else:
-        rows = [
-            (word.text, f"{word.start:.2f}", f"{word.end:.2f}", "" if word.confidence is None else f"{word.confidence:.2f}")
-            for word in alignment.words
-        ]
+        rows = [(w.text, f"{w.start:.2f}", f"{w.end:.2f}", _shown(w.confidence)) for w in alignment.words]
         term.table(f"{recording}  ({audio.seconds:.2f} s)", ("word", "start", "end", "confidence"), rows)
+
+
+def _shown(confidence: float | None) -> str:
+    return "" if confidence is None else f"{confidence:.2f}"

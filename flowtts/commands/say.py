@@ -27,7 +27,8 @@ from flowtts.commands.options import (
 from flowtts.commands.terminal import Misuse, Terminal, terminal
 
 if TYPE_CHECKING:
-    from flowtts.pipeline import Pipeline, Plan, Speech
+    from flowtts.pipeline import Pipeline
+    from flowtts.speech import Plan, Speech
 
 
 class Rank(str, Enum):

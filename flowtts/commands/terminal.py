@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 
@@ -72,14 +73,18 @@ class Terminal:
         self.out.write(text + "\n")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table to standard output; wide cells wrap at a terminal's width, never in a pipe."""
+        """Write a table to standard output."""
         table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+            table.add_row(*(Text(str(cell)) for cell in row))
+        self.rich(table)
+
+    def rich(self, table: Table) -> None:
+        """Write a table to standard output; wide cells wrap at a terminal's width, never in a pipe."""
         wide = None if self.out.isatty() else 10_000
-        console = Console(file=self.out, width=wide, highlight=False, markup=False)
+        console = Console(file=self.out, width=wide, highlight=False)
         with console.capture() as capture:
             console.print(table)
         self.out.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n\n")

@@ -135,7 +135,8 @@ class Corpus:
         if self.level:
             audio, _ = to_level(audio)
         with torch.inference_mode():
-            return self._mel(torch.from_numpy(audio.samples))[0].clone()
+            features: Tensor = self._mel(torch.from_numpy(audio.samples))[0]
+        return features.clone()
 
 
 def crop(item: Item, max_frames: int, pauses: Sequence[bool], rng: np.random.Generator) -> Item:

@@ -127,6 +127,7 @@ REFERENCES: tuple[Rule, ...] = (
     rule(r"\b[Aa]rt\.\s?(?=\d|[IVX]+\b)", "article "),
 )
 CALENDAR: tuple[Rule, ...] = (
+    rule(rf"\b({_names(DAYS)})\.?\s?[–-]\s?({_names(DAYS)})\b\.?", lambda match: f"{DAYS[match[1]]} to {DAYS[match[2]]}"),
     rule(rf"\b({_names(MONTHS)})\.?(?=\s\d{{1,4}}\b|\s\d{{1,2}}(?:st|nd|rd|th)\b)", _from(MONTHS)),
     rule(rf"(?<=\d\s)({_names(MONTHS)})\b\.?", _from(MONTHS)),
     rule(rf"(?<=(?:st|nd|rd|th)\s)({_names(MONTHS)})\b\.?", _from(MONTHS)),
@@ -142,6 +143,7 @@ NAMES: tuple[Rule, ...] = (
     rule(r"\b(Mr|Mrs|Messrs)\.", _from(TITLES)),
     rule(rf"\b({_names(ENDINGS)})\.", _from_stopping(ENDINGS)),
     rule(rf"\b({_names(WORDS)})\.(?=\s*[a-z0-9,;:(]|\s[IVX]+\b)", _from(WORDS)),
+    rule(r"\bvs?\.(?=\s)", "versus"),
     rule(rf"\b({_names(_UNDOTTED)})\b", _from(_UNDOTTED)),
 )
 LETTERS: tuple[Rule, ...] = (

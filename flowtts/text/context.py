@@ -106,7 +106,7 @@ def is_verb(context: Context, inflected: bool) -> bool:
 def _evidence_before(context: Context, inflected: bool) -> float:
     word = context.governor()
     if not word:
-        return 0.3 if not inflected else 0.0
+        return -0.5 if inflected else -0.2
     if word in MODALS:
         return -2.0 if inflected else 3.0
     if word in ("that", "this") and not inflected:

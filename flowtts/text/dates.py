@@ -53,7 +53,7 @@ def _slashed(match: re.Match[str]) -> str:
 def _decade(match: re.Match[str]) -> str:
     text = match.group(1)
     if len(text) == 2:
-        return plural(cardinal(int(text))) if int(text) else match.group()
+        return plural(cardinal(int(text)))
     return plural(year(text))
 
 
@@ -106,17 +106,20 @@ def _part(text: str) -> str:
     return _clock(hours, minutes, "set") if colon else cardinal(int(hours))
 
 
-_AMPM = r"([AaPp]\.?[Mm]\.?)(?![A-Za-z])"
+_AMPM = r"(?:([AaPp]\.[Mm]\.|[AaPp][Mm])(?![A-Za-z]))"
 _CLOCK = r"\d{1,2}(?::[0-5]\d)?"
 _YEAR = r"\d{3,4}"
 RULES: tuple[Rule, ...] = (
+    rule(rf"({_DAY}\s(?:{_MONTH}))\s?[–-]\s?(?={_DAY}\s(?:{_MONTH})\b)", r"\1 to "),
+    rule(rf"((?:{_MONTH})\s{_DAY})\s?[–-]\s?(?=(?:{_MONTH})\s{_DAY}\b)", r"\1 to "),
+    rule(rf"\b((?:{_MONTH})\s{_DAY})\s?[–-]\s?(?={_DAY}\b(?!-))", r"\1 to "),
     rule(r"(?<![\d/-])(\d{4})-(\d{1,2})-(\d{1,2})(?![\d-])", _iso),
     rule(r"(?<![\d/.,])(\d{1,2})([/.])(\d{1,2})\2(\d{4}|\d{2}(?!\.))(?![\d/])", _slashed),
     rule(rf"\b({_MONTH})\s({_DAY})(st|nd|rd|th)?\b(?![:.]\d|\s?%)(?:(,)?\s({_YEAR})(?!\d|,\d))?", _month_day),
     rule(rf"(?<![\w.,:])({_DAY})\s({_MONTH})\b(?:(,)?\s({_YEAR})(?!\d|,\d))?", _day_month),
     rule(rf"\b({_MONTH})(,?)\s(\d{{4}})\b", _month_year),
     rule(r"(?<![\w.,])'?((?:1[0-9]|20)\d0)'?s\b", _decade),
-    rule(r"(?<![\w.,])'?(\d0)'?s\b", _decade),
+    rule(r"(?<![\w.,])'?([2-9]0)'?s\b", _decade),
     rule(r"(?<!\w)'(\d\d)(?=\W|$)", lambda match: ("oh " if match[1][0] == "0" else "") + cardinal(int(match[1]))),
     rule(rf"{START}({_YEAR})(\s(?:BC|AD|BCE|CE)\b)", _era),
     rule(r"\b(AD\s)(\d{1,4})\b", lambda match: match.group(1) + year(match.group(2))),
@@ -125,5 +128,6 @@ RULES: tuple[Rule, ...] = (
     rule(rf"{START}(1\d{{3}}|20\d\d)\s?[–-]\s?(\d{{4}}|\d{{2}})(?![\w-])", _year_range),
     rule(rf"{START}({_CLOCK})\s?{_AMPM}?\s?(?:-|–|—)\s?({_CLOCK})\s?{_AMPM}", _hour_range),
     rule(rf"{START}(\d{{1,2}}):(\d{{2}})(?::(\d{{2}}))?(?![\d:])(?:\s?{_AMPM})?", _time),
+    rule(rf"{START}(\d{{1,2}})\.([0-5]\d)()\s?{_AMPM}", _time),
     rule(rf"{START}(\d{{1,2}})\s?{_AMPM}", _hour),
 )

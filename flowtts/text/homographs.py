@@ -15,6 +15,7 @@ from .context import (
     DETERMINERS,
     MODALS,
     OBJECTS,
+    PLURAL_SUBJECTS,
     PREPOSITIONS,
     SINGULAR_SUBJECTS,
     TO_BE,
@@ -52,7 +53,7 @@ _DETAIL = frozenset(
     "directions account study pieces fragments creatures objects knowledge inspection insects".split()
 )
 _NEARNESS = frozenset(
-    "to by friend friends relative relatives relationship contact attention together up call range proximity behind beside at "
+    "to by friend friends relative relatives relationship contact attention together up call range proximity behind beside "
     "quarters look watch enough study examination inspection connection resemblance ties family race second ally allies "
     "confinement air observation companion companions formation combat season shave".split()
 )
@@ -73,7 +74,7 @@ def _read_past(context: Context) -> bool:
     governor = context.governor()
     if governor in MODALS or governor in DETERMINERS:
         return False
-    if governor in TO_HAVE or governor in TO_BE or governor in SINGULAR_SUBJECTS:
+    if governor in TO_HAVE or governor in TO_BE or governor in SINGULAR_SUBJECTS or context.back(2) in TO_HAVE:
         return True
     if context.ahead() == "by" or context.back() in ("well", "widely"):
         return True
@@ -125,6 +126,8 @@ def _tear_drop(context: Context) -> bool:
 def _wound_injury(context: Context) -> bool:
     if context.governor() in DETERMINERS or context.governor() in MODALS:
         return True
+    if context.governor() in SINGULAR_SUBJECTS | PLURAL_SUBJECTS:
+        return False
     return context.ahead() not in _UP_AND_DOWN | {"its", "itself", "his", "her", "their"}
 
 

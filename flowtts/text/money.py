@@ -83,7 +83,11 @@ def _range(match: re.Match[str]) -> str:
 def _attributive(match: re.Match[str]) -> str:
     magnitude = match.group(3)
     of = f" {_MAGNITUDES[magnitude]}" if magnitude else ""
-    return f"{amount(match.group(2))}{of} {SIGNS[match.group('sign')].one}"
+    return f"{amount(match.group(2))}{of} {SIGNS[match.group('sign')].one}{' ' if match.group().endswith(('-', ' ')) else ''}"
+
+
+def _per(match: re.Match[str]) -> str:
+    return f"{say(match.group(2), SIGNS[match.group('sign')])} a "
 
 
 def _coded(match: re.Match[str]) -> str:
@@ -109,6 +113,8 @@ def _cents(match: re.Match[str]) -> str:
     return f"{amount(match.group(1))} {'cent' if match.group(1) == '1' else 'cents'}"
 
 
+_PRICED = "bill|note|coin|fine|prize|reward|ticket|check|cheque|gift|tip|bet|fee|loan|deal|budget|bonus|deposit|donation|bribe"
+"""What a price is an attribute of: "a five dollar bill"."""
 _S, _D = r"\s?s\.?", r"\s?d\b\.?(?!\w)"
 _HALF = r"(?:\s?(?P<half>1/2|1/4|3/4))?"
 RULES: tuple[Rule, ...] = (
@@ -122,7 +128,9 @@ RULES: tuple[Rule, ...] = (
         r"(?:[\s-]?(?P<word>thousand|million|billion|trillion)\b|\s?(?P<letter>k|K|mn|bn|tn|[mMB])\b)?",
         _range,
     ),
-    rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})-(?:(million|billion|thousand|hundred)-?)?(?=[a-z])", _attributive),
+    rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})-a-(?=[a-z])", _per),
+    rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})-(?:(million|billion|thousand|hundred)\b[-\s]?)?(?=[a-z])", _attributive),
+    rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})(?:\s(million|billion|thousand|hundred))?(?=\s(?:{_PRICED})\b)", _attributive),
     rule(rf"{_MINUS}(?P<sign>{_SIGN})\s?-?({NUMBER}){_MAGNITUDE}", _signed),
     rule(rf"\b({'|'.join(CODES)})\s?({NUMBER})|{START}({NUMBER})\s?({'|'.join(CODES)})\b", _coded),
     rule(rf"{START}({NUMBER})\s?([€])", lambda match: say(match.group(1), _EURO)),

@@ -9,17 +9,22 @@ from .characters import clean
 from .rules import Rule, apply, rule
 
 _BRACES = re.compile(r"(\{[^{}]*\})")
+_HEADING = re.compile(r"([^\W_])[^\S\n]*\n[^\S\n]*\n\s*")
+"""A paragraph that ends without punctuation, such as a heading."""
 _TIDY: tuple[Rule, ...] = (
     rule(r"\s+", " "),
     rule(r"\s+(?=[,.;:?!])(?!\.\.)", ""),
     rule(r",(?:\s?,)+", ","),
     rule(r",(?=[.;:?!])", ""),
+    rule(r"(?<=\w),(?=\w)", ", "),
 )
 ENGLISH: tuple[Rule, ...] = (
     *written.ADDRESSES,
     *abbreviations.RULES,
     *roman.RULES,
     *written.TELEPHONES,
+    *numbers.GROUPED,
+    *written.LEADING,
     *money.RULES,
     *dates.RULES,
     *numbers.LABELS,
@@ -43,6 +48,6 @@ def normalise(text: str) -> str:
     Returns:
         The reading, on one line. It holds no digit.
     """
-    parts = _BRACES.split(text)
+    parts = _BRACES.split(_HEADING.sub(r"\1.\n", text))
     read = (part if _BRACES.fullmatch(part) else apply(ENGLISH, clean(part)) for part in parts)
     return apply(_TIDY, "".join(read)).strip()

@@ -90,8 +90,8 @@ _COUNTED = re.compile(r"\s(?:[a-z]+ed |[a-z]+ing )?(?!was|has|is|this|its|as|his
 
 def _integer(match: re.Match[str]) -> str:
     text = match.group()
-    looks_like_year = len(text) == 4 and (1100 <= int(text) <= 1999 or 2000 <= int(text) <= 2099)
-    if looks_like_year and (_TIME_WORD.search(before(match)) or not _COUNTED.match(after(match))):
+    timed = _TIME_WORD.search(before(match)) is not None
+    if len(text) == 4 and (1000 if timed else 1100) <= int(text) <= 2099 and (timed or not _COUNTED.match(after(match))):
         return year(text)
     return amount(text)
 
@@ -128,6 +128,9 @@ _NAMES = (
 )
 
 LABELS: tuple[Rule, ...] = (
+    rule(r"\b([Cc]all(?:ed|ing)?\s|[Dd]ial(?:ed|led|ing|ling)?\s)(\d{3})\b", _digits_of),
+    rule(START + r"(v|[Vv]er\.\s?)?(\d+(?:\.\d+){2,})(?!\w)", _version),
+    rule(r"\b[vV](?=\d+\.\d)", "version "),
     rule(r"\b((?:P\.?\s?O\.?\s)?[Bb]ox\s|[Ss]erial (?:[Nn]umber\s)?|ZIP\s|PIN\s|[Zz]ip code\s)(\d+)\b", _digits_of),
     # A house number before its street.
     rule(rf"{START}(\d{{3,4}})(?=\s(?:(?:North|South|East|West|[NSEW]\.?)\s[A-Z]|[A-Z][a-z]+\s(?:{_STREET})\b))", _house),
@@ -135,9 +138,12 @@ LABELS: tuple[Rule, ...] = (
 )
 """Numbers that name something; before anything counts them."""
 
+GROUPED: tuple[Rule, ...] = (
+    rule(r"(?<![\d.,])([1-9]\d{0,2})((?:\s\d{3}){2,}|(?:\s000)+)(?![\d,])", lambda match: match.group().replace(" ", ",")),
+)
+"""Thousands set apart by spaces."""
+
 PLAIN: tuple[Rule, ...] = (
-    rule(START + r"(v|[Vv]er\. ?)?(\d+(?:\.\d+){2,})(?![\w])", _version),
-    rule(r"\b[vV](?=\d+\.\d)", "version "),
     rule(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
     rule(START + r"\.\d+\b", lambda match: amount(match.group())),
     rule(r"(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)\.\d+", lambda match: amount(match.group())),

@@ -25,6 +25,7 @@ _SHORT_WORDS = frozenset(
     "AM AN AS AT AX BE BY DO GO HA HE HI HO IF IN IS IT LO ME MY NO OF OH ON OR OX SO TO UP WE YE MR MS ST DR".split()
 )
 """Two capitals that are a word said with emphasis; any others are an initialism."""
+_LETTERED = frozenset("vitamin hepatitis grade plan type group section class exhibit part appendix option schedule".split())
 _INITIALISMS = frozenset(["WHO", "AIS"])
 _LONGEST_INITIALISM = 5
 _CASE_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -126,15 +127,11 @@ def _is_initialism(context: Context) -> bool:
 
 def _letter_a(context: Context) -> bool:
     """The letter and not the article: "vitamin A", "J A Smith"."""
-    before = context.tokens[context.at - 1].text if context.at and context.back() else ""
-    after = context.ahead()
-    following = context.tokens[context.at + 1].text if after else ""
-    initial = len(before) == 1 and before.isupper() and before != "I"
-    if initial or (len(following) == 1 and following.isupper() and following != "I"):
+    before = context.tokens[context.at - 1].text if context.back() else ""
+    following = context.tokens[context.at + 1].text if context.ahead() else ""
+    if before.lower() in _LETTERED or any(len(near) == 1 and near.isupper() and near != "I" for near in (before, following)):
         return True
-    return bool(before) and (not following or not following[0].isupper()) and not before[0].isupper() or (
-        bool(before) and not following
-    )
+    return bool(before) and not (following and (following[0].isupper() or before[0].isupper()))
 
 
 def spell(letters: str) -> Pronunciation:

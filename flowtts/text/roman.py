@@ -77,8 +77,8 @@ def _alone(match: re.Match[str]) -> str:
 RULES: tuple[Rule, ...] = (
     rule(rf"\b({_NUMBERED})s?\.?\s({_NUMERAL})(?![\w'])", _numbered),
     rule(rf"\b({_NUMBERED.lower()})s?\s({_NUMERAL})(?![\w'])", _numbered),
-    rule(rf"\b({_RULERS})\s({_NUMERAL})\b(?!')(\.?)", _ruler),
+    rule(rf"\b({_RULERS})\s({_NUMERAL})\b(\.?)", _ruler),
     rule(rf"\b({_NUMERAL})(?=(?:th)?\s[Cc]entur(?:y|ies)\b)(?:th)?", _century),
     # Two letters at least, and none that doubles as an initialism or a word (XL, CD, MC, MIX, CIVIL).
-    rule(r"\b(?:I{2,3}|IV|VI{1,3}|IX|X[IVX]+|XL[IVX]+|L[IVX]{2,}|M[CDXL]{2,}[IVX]*|MM[IVX]+)\b(?!')", _alone),
+    rule(r"\b(?:I{2,3}|IV|VI{1,3}|IX|X[IVX]+|XL[IVX]+|L[IVX]{2,}|M[MCDXLVI]{3,})\b(?!')", _alone),
 )

@@ -56,7 +56,7 @@ def _measure(match: re.Match[str]) -> str:
     ambiguous = base in _BARE and "^" not in unit
     if ambiguous and gap == " " and (base in ("in", "m", "s", "t", "V") or not base.isalpha()) and not dot:
         return match.group()
-    if unit == "in" and gap == " " and dot and not re.match(r"\s+[a-z]|\s*[,;:]", after(match)):
+    if unit == "in" and gap == " " and dot and not re.match(r"\s+[a-z]|\s*[,;:]|\s*$", after(match)):
         return match.group()
     # The unit's dot is the sentence's where a capital follows.
     stop = "." if dot and re.match(r"\s*$|\s+[A-Z]", after(match)) else ""
@@ -70,9 +70,8 @@ def _prefixed(match: re.Match[str]) -> str:
 
 
 def _degrees(match: re.Match[str]) -> str:
-    sign, number, scale = match.groups()
-    minus = "minus " if sign else ""
-    return f"{minus}{amount(number)} degree{'' if number == '1' else 's'}" + (f" {_SCALES[scale]}" if scale else "")
+    number, scale = match.groups()
+    return f"{amount(number)} degree{'' if number == '1' else 's'}" + (f" {_SCALES[scale]}" if scale else "")
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -97,7 +96,7 @@ def _mixed(match: re.Match[str]) -> str:
 
 def _fraction(match: re.Match[str]) -> str:
     above, below = int(match.group(1)), int(match.group(2))
-    if (above, below) in ((9, 11), (24, 7), (7, 11)):
+    if above == below or (above, below) in ((9, 11), (24, 7), (7, 11)):
         return f"{cardinal(above)} {cardinal(below)}"
     if 0 < above < below <= 20 or (above < below and below in (32, 50, 64, 100, 1000)):
         return _fraction_words(above, below)
@@ -122,8 +121,7 @@ RULES: tuple[Rule, ...] = (
     rule(rf"{START}(\d)'\s?(\d{{1,2}})(?:\"|'')", _feet_inches),
     rule(rf"{START}({NUMBER})\s?(?:-|–|to)\s?({NUMBER})\s?%", _percent),
     rule(rf"{START}()({NUMBER})\s?%", _percent),
-    rule(rf"(?:(?<![\w.)])(-)\s?)?(?<![\w.,])({NUMBER})\s?°\s?([CF])?\b", _degrees),
-    rule(rf"(?:(?<![\w.)])(-)\s?)?(?<![\w.,])({NUMBER})\s?°()", _degrees),
+    rule(rf"{START}({NUMBER})\s?°(?:\s?([CF])\b)?", _degrees),
     rule(rf"{START}({NUMBER})\s?[–-]\s?(?={NUMBER}\s?(?:{_UNIT})\b)", r"\1 to "),
     rule(rf"{START}({NUMBER})\s?((?:sq|cu)\.?)\s?({_UNIT})\b\.?", _prefixed),
     rule(r"(?<![\w./])(\d+)[\s-](\d{1,3})/(\d{1,3})(?![\w/])", _mixed),

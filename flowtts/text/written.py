@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from .numbers import NUMBER, amount, cardinal, digits
-from .rules import Rule, before, rule
+from .rules import Rule, rule
 
 _ADDRESS_SIGNS: Mapping[str, str] = {
     ".": "dot", "/": "slash", "-": "dash", "_": "underscore", ":": "colon", "?": "question mark", "=": "equals",
@@ -77,11 +77,6 @@ def _scientific(match: re.Match[str]) -> str:
     return f"{amount(match.group(1))} times ten to the power of {minus}{amount(match.group(3).lstrip('0') or '0')}"
 
 
-def _minus(match: re.Match[str]) -> str:
-    # "3 - 2" subtracts; "- 5 apples" at a line's head is a list.
-    return "minus " if match.group(1) == "" or before(match)[-1:].isalnum() else match.group()
-
-
 ADDRESSES: tuple[Rule, ...] = (
     rule(r"(?P<address>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)", _trimmed),
     rule(r"\b(?:https?|ftp)://(?P<address>[^\s<>\"{}]+)", _trimmed, re.IGNORECASE),
@@ -89,6 +84,7 @@ ADDRESSES: tuple[Rule, ...] = (
     rule(rf"(?<![\w.@])(?P<address>(?:[A-Za-z\d-]+\.)+{_TLD}(?:/[^\s<>\"{{}}]*)?)(?![\w@])", _trimmed),
 )
 TELEPHONES: tuple[Rule, ...] = (
+    rule(r"(?<![\w.-])0\d{1,4}(?:[\s-]\d{3,4}){1,3}(?![\w-])", _telephone),
     rule(r"(?<![\w.])\+\d{1,3}(?:[\s.-]?\(?\d{1,5}\)?){2,5}(?![\w-])", _telephone),
     rule(r"(?<![\w.-])(?:1[\s.-])?\(\d{3}\)\s?\d{3}[\s.-]\d{4}(?![\w-])", _telephone),
     rule(r"(?<![\w.-])(?:1[\s.-])?\d{3}([\s.-])\d{3}\1\d{4}(?![\w-])", _telephone),
@@ -101,8 +97,14 @@ CODES: tuple[Rule, ...] = (
     rule(r"\b(\d+)x\b", lambda match: f"{cardinal(int(match[1]))} times" if len(match[1]) < 10 else match.group()),
     rule(r"\b([A-Z][A-Za-z]*)-(?=\d)", r"\1 "),
 )
-SIGNS: tuple[Rule, ...] = (
+LEADING: tuple[Rule, ...] = (
     rule(r"(?<!\w)#(?=\d)", "number "),
+    rule(r"(?:~|≈)\s?(?=[\d$£€])", "about "),
+    rule(r"(?<![\w.,)])-(?=\.?\d)", "minus "),
+)
+"""Signs in front of a number, whatever is counted or measured."""
+SIGNS: tuple[Rule, ...] = (
+    rule(r"\b([CF])#(?!\w)", r"\1 sharp"),
     rule(r"(?<!\w)#([A-Za-z]\w*)", _hashtag),
     rule(r"(?<!\w)@(?=\w)", "at "),
     rule(r"(?<=\w)(&)(?=\w)|\s?&\s?", lambda match: " and "),
@@ -119,8 +121,7 @@ SIGNS: tuple[Rule, ...] = (
     rule(r"(?<=\w)\s?\+\s?(?=\w)|(?<!\w)\+(?=\d)", " plus "),
     rule(r"(?<=\w)\+\+", " plus plus"),
     rule(r"(?<=\w)\+", " plus"),
-    rule(r"(?<=\d)(\s)-\s(?=\d)|(?<![\w.,)])()-(?=[\d.])", _minus),
-    rule(r"~\s?(?=\d)", "about "),
+    rule(r"(?<=\d)\s-\s(?=\d)", " minus "),
     rule(r"§\s?", "section "),
     rule(r"(?<=\w)\s?@\s?(?=\w)", " at "),
     rule(r"(?<=\w)\s?%", " percent"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from flowtts import checkpoint, config
+from flowtts import checkpoint
+from flowtts.config import load as load_config
 from flowtts.types import UserError
 
 from .audio import AudioModel as AudioModel
@@ -23,7 +24,7 @@ _SHIPPED_DURATION = "voicebox-duration"
 log = logging.getLogger(__name__)
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Voicebox:
+def load(folder: Path, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32) -> Voicebox:
     """Voicebox from a checkpoint folder of its audio model.
 
     The duration model is in the sub-folder ``duration``; without one, the shipped one is used, as long as
@@ -33,7 +34,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Voicebox:
         UserError: a checkpoint is broken or of another kind, or the vocabularies differ.
     """
     heard = _read(folder, AUDIO_KIND)
-    audio = AudioModel(config.load(AudioConfig, heard.config))
+    audio = AudioModel(load_config(AudioConfig, heard.config))
     checkpoint.load_state(audio, heard.state, folder)
     beside = Path(folder) / "duration"
     if not beside.is_dir():
@@ -42,11 +43,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Voicebox:
     timed = _read(beside, DURATION_KIND)
     if timed.vocabulary != heard.vocabulary:
         raise UserError(f"{beside} and {folder} have different vocabularies: train a duration model into {folder}/duration")
-    duration = DurationModel(config.load(DurationConfig, timed.config))
+    duration = DurationModel(load_config(DurationConfig, timed.config))
     checkpoint.load_state(duration, timed.state, beside)
-    recipe = Voicebox(audio.to(device), duration.to(device), heard.vocabulary or ())
-    recipe.hash = f"{heard.hash}+{timed.hash}"
-    return recipe
+    weights = f"{heard.hash}+{timed.hash}"
+    return Voicebox(audio.to(device), duration.to(device), heard.vocabulary or (), precision, weights)
 
 
 def _read(folder: Path, kind: str) -> checkpoint.Checkpoint:

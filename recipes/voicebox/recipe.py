@@ -24,12 +24,21 @@ class Voicebox:
         audio: the audio model.
         duration: the duration model.
         symbols: the vocabulary both were trained with.
+        precision: what the audio model computes in; bfloat16 under autocast, the state of the solver stays float32.
+        hash: of the weights.
     """
 
     name = "voicebox"
     tasks = frozenset({"say"})
 
-    def __init__(self, audio: AudioModel, duration: DurationModel, symbols: Sequence[str]) -> None:
+    def __init__(
+        self,
+        audio: AudioModel,
+        duration: DurationModel,
+        symbols: Sequence[str],
+        precision: torch.dtype = torch.float32,
+        hash: str = "",
+    ) -> None:
         for model, config in (("audio", audio.config), ("duration", duration.config)):
             if config.symbols != len(symbols):
                 raise UserError(
@@ -39,7 +48,8 @@ class Voicebox:
         self.audio = audio.eval()
         self.duration = duration.eval()
         self._symbols = tuple(symbols)
-        self.hash = ""
+        self.precision = precision
+        self.hash = hash
 
     @property
     def spec(self) -> MelSpec:
@@ -126,7 +136,8 @@ class Voicebox:
             text, prompt[None], known[None], torch.ones(1, frames, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
         ).to(device)
         x0 = torch.randn(1, frames, self.spec.channels, generator=rng) * sampling.temperature
-        solution = solve(guided(self.audio, cond, sampling.guidance), x0.to(device), sampling)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            solution = solve(guided(self.audio, cond, sampling.guidance), x0.to(device), sampling)
         made = solution.x[0].float().cpu()
         made = torch.where(known[:, None], features, made)
         return Generated(made, durations, solution.nfe, solution.network_calls)

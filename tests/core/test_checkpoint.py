@@ -48,6 +48,12 @@ def test_round_trip(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "a")) == ["b"]
 
 
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    folder = write(tmp_path / "a")
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(tmp_path / "plain").stat().st_mode}
+
+
 def test_hash_is_of_the_weights_alone_and_repeats(tmp_path: Path) -> None:
     first = checkpoint.load(write(tmp_path / "a")).hash
     assert len(first) == 12 and first == checkpoint.load(write(tmp_path / "b", kind="other")).hash

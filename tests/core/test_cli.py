@@ -52,7 +52,9 @@ def fail(error: BaseException) -> Callable[[Terminal], None]:
     return body
 
 
-@pytest.mark.parametrize("error", [UserError("a.wav: no such file;\n  check the path"), Misuse("a.wav: no such file; check the path")])
+@pytest.mark.parametrize(
+    "error", [UserError("a.wav: no such file;\n  check the path"), Misuse("a.wav: no such file; check the path")]
+)
 def test_a_mistake_of_the_users_is_one_line_and_status_2(run: Run, error: Exception) -> None:
     assert run(fail(error)) == (2, "", "flowtts: a.wav: no such file; check the path\n")
 

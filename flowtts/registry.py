@@ -1,0 +1,130 @@
+"""Recipes, vocoders and metrics by name: the only code that names the siblings of the core.
+
+Names are looked up at call time, so that the core imports no sibling and importing one recipe does not import the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowtts import checkpoint
+from flowtts.types import Metric, PathLike, Recipe, Spec, UserError, Vocoder
+
+RECIPES: Mapping[str, tuple[str, str]] = {"voicebox": ("flowtts.recipes.voicebox", "voicebox-small")}
+"""Name -> (module with ``load(folder, device, precision)``, shipped checkpoint)."""
+
+VOCODERS: Mapping[str, str | None] = {"vocos": "vocos-16k", "griffin-lim": None}
+"""Name -> shipped checkpoint, or None if it has no weights."""
+
+TRAINERS: Mapping[str, str] = {
+    "voicebox": "flowtts.recipes.voicebox.train",
+    "voicebox-duration": "flowtts.recipes.voicebox.train",
+}
+"""What ``flowtts train`` can train -> module with ``train(kind, manifests, out, …)``."""
+
+KINDS: Mapping[str, str] = {"voicebox": "voicebox"}
+"""Kind of a checkpoint -> recipe that reads it."""
+
+
+def load_recipe(
+    name: PathLike, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
+) -> Recipe:
+    """A recipe by its name, its shipped checkpoint's name or a folder.
+
+    Raises:
+        UserError: there is no such thing, or the folder holds something else.
+    """
+    if str(name) in RECIPES:
+        module, shipped = RECIPES[str(name)]
+        folder = checkpoint.find(shipped)
+    else:
+        folder = _find(name, "model", RECIPES)
+        kind = str(checkpoint.read_header(folder).get("kind"))
+        if kind not in KINDS:
+            raise UserError(f"{folder} is a checkpoint of kind {kind}: no recipe speaks with it")
+        module = RECIPES[KINDS[kind]][0]
+    recipe: Recipe = import_module(module).load(folder, device, precision)
+    return recipe
+
+
+def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device | str = "cpu") -> Vocoder:
+    """A vocoder by its name or a folder.
+
+    Args:
+        name: "vocos", "griffin-lim", or a checkpoint folder.
+        spec: features it must read; decides what a vocoder without weights reads.
+        device: where it computes.
+
+    Raises:
+        UserError: there is no such vocoder, or it reads other features than ``spec``.
+    """
+    vocoder: Vocoder
+    if str(name) == "griffin-lim":
+        vocoder = import_module("flowtts.vocoders.griffin_lim").GriffinLim(*([] if spec is None else [spec]))
+    else:
+        folder = _find(VOCODERS.get(str(name)) or name, "vocoder", VOCODERS)
+        vocoder = import_module("flowtts.vocoders.vocos").VocosVocoder.load(folder).to(device)
+    if spec is not None and vocoder.spec != spec:
+        raise UserError(f"the vocoder {name} reads {vocoder.spec}, which is not {spec}; take one made for these features")
+    return vocoder
+
+
+def load_metric(name: str, **context: Any) -> Metric:
+    """A metric by its name, e.g. "wer", "sim-o", "wer-whisper:base.en".
+
+    Args:
+        name: one of ``metrics()``, with an option after a colon if it takes one.
+        **context: of ``flowtts.eval.judging.Context``.
+
+    Raises:
+        UserError: no such metric, or what it needs is not installed.
+    """
+    made = import_module("flowtts.eval.judging").Context(**context)
+    metric: Metric = import_module("flowtts.eval.metrics").load(name, made)
+    return metric
+
+
+def trainer(name: str) -> Callable[..., Any]:
+    """The function that trains a recipe: (kind, manifests, out, *, source, overrides, resume, vocode).
+
+    Raises:
+        UserError: no such recipe.
+    """
+    if name not in TRAINERS:
+        raise UserError(_unknown("recipe", name, TRAINERS))
+    found: Callable[..., Any] = import_module(TRAINERS[name]).train
+    return found
+
+
+def recipes() -> list[str]:
+    """Names of all recipes."""
+    return sorted(RECIPES)
+
+
+def vocoders() -> list[str]:
+    """Names of all vocoders."""
+    return sorted(VOCODERS)
+
+
+def metrics() -> list[str]:
+    """Names of all metrics."""
+    names: list[str] = import_module("flowtts.eval.metrics").names()
+    return names
+
+
+def _find(name: PathLike, what: str, known: Mapping[str, Any]) -> Path:
+    if Path(name).is_dir() or str(name) in checkpoint.shipped():
+        return checkpoint.find(name)
+    raise UserError(_unknown(what, str(name), {**known, **dict.fromkeys(checkpoint.shipped())}))
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}; or give a folder"
+    return f"no {what} {name!r}: {hint}"
