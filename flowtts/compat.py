@@ -2,7 +2,8 @@
 
 A torchaudio built for CUDA, installed beside a CPU build of PyTorch, raises ``OSError`` on import because its
 compiled extension wants CUDA's libraries. ``vocos``, ``transformers`` and ``diffusers`` import torchaudio whenever it
-is installed and fail with it, although they use none of the extension. ``fix_torchaudio`` steps in there and only there.
+is installed and fail with it, although they use none of the extension. ``fix_torchaudio`` steps in there and only
+there.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def _extension_loads() -> bool:
-    """Whether torchaudio's libraries load, asked of the loader itself: importing torchaudio to see would leave debris."""
+    """Whether torchaudio's libraries load, asked of the loader: importing torchaudio to see would leave debris."""
     spec = importlib.util.find_spec("torchaudio")
     if spec is None or spec.origin is None:
         return True

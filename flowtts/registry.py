@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from flowtts import checkpoint
-from flowtts.types import Metric, PathLike, Recipe, Spec, UserError, Vocoder
+from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {"voicebox": ("flowtts.recipes.voicebox", "voicebox-small")}
 """Name -> (module with ``load(folder, device, precision)``, shipped checkpoint)."""
@@ -32,9 +33,10 @@ KINDS: Mapping[str, str] = {"voicebox": "voicebox"}
 """Kind of a checkpoint -> recipe that reads it."""
 
 
-def load_recipe(
-    name: PathLike, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
-) -> Recipe:
+_DEFAULTS = {shipped for _, shipped in RECIPES.values()} | {shipped for shipped in VOCODERS.values() if shipped}
+
+
+def load_recipe(name: PathLike, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32) -> Recipe:
     """A recipe by its name, its shipped checkpoint's name or a folder.
 
     Raises:
@@ -42,7 +44,7 @@ def load_recipe(
     """
     if str(name) in RECIPES:
         module, shipped = RECIPES[str(name)]
-        folder = checkpoint.find(shipped)
+        folder = _find(shipped, "model", RECIPES)
     else:
         folder = _find(name, "model", RECIPES)
         kind = str(checkpoint.read_header(folder).get("kind"))
@@ -66,12 +68,16 @@ def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device 
     """
     vocoder: Vocoder
     if str(name) == "griffin-lim":
+        if isinstance(spec, CodeSpec):
+            raise UserError("griffin-lim reads mels and this model makes codes: take the model's codec")
         vocoder = import_module("flowtts.vocoders.griffin_lim").GriffinLim(*([] if spec is None else [spec]))
     else:
         folder = _find(VOCODERS.get(str(name)) or name, "vocoder", VOCODERS)
         vocoder = import_module("flowtts.vocoders.vocos").VocosVocoder.load(folder).to(device)
     if spec is not None and vocoder.spec != spec:
-        raise UserError(f"the vocoder {name} reads {vocoder.spec}, which is not {spec}; take one made for these features")
+        raise UserError(
+            f"the vocoder {name} does not fit: {_mismatch(vocoder.spec, spec)}; take one made for these features"
+        )
     return vocoder
 
 
@@ -119,9 +125,22 @@ def metrics() -> list[str]:
 
 
 def _find(name: PathLike, what: str, known: Mapping[str, Any]) -> Path:
-    if Path(name).is_dir() or str(name) in checkpoint.shipped():
+    """The checkpoint folder that a shipped name or a path means."""
+    if str(name) in checkpoint.shipped() or Path(name).expanduser().is_dir():
         return checkpoint.find(name)
+    if str(name) in _DEFAULTS:
+        raise UserError(
+            f"the {what} {name} belongs to flowtts and is not installed: install flowtts again, or give a folder"
+        )
     raise UserError(_unknown(what, str(name), {**known, **dict.fromkeys(checkpoint.shipped())}))
+
+
+def _mismatch(has: Spec, wanted: Spec) -> str:
+    """In what two specs differ."""
+    if type(has) is not type(wanted):
+        return f"it reads a {type(has).__name__} and the model makes a {type(wanted).__name__}"
+    names = [field.name for field in fields(has) if getattr(has, field.name) != getattr(wanted, field.name)]
+    return ", ".join(f"its {name} is {getattr(has, name)}, the model's {getattr(wanted, name)}" for name in names)
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:

@@ -189,4 +189,4 @@ def _show_plan(term: Terminal, info: Mapping[str, Any]) -> None:
     """What would be said, for a person."""
     rows = [(word["text"], f"{word['start']:.2f}", f"{word['end']:.2f}") for word in info["words"]]
     term.table(f"{info['normalised']}  ({info['seconds']:.2f} s)", ("word", "start", "end"), rows)
-    term.show("phones: " + " ".join(str(phone) for phone in info["phones"]))
+    term.show("phones: " + " ".join(phone["phone"] for phone in info["phones"]))

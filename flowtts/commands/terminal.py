@@ -73,8 +73,9 @@ class Terminal:
         self.out.write(text + "\n")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table to standard output."""
-        table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        """Write a line and a table to standard output."""
+        self.show(title)
+        table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:

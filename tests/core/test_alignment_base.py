@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts.alignment import Alignment, PhoneTime, check_match
@@ -38,6 +38,7 @@ def test_short_phones_keep_a_frame_and_pauses_need_none() -> None:
     assert int(made.durations(100, 2).sum()) == 2, "fewer frames than phones: some phones vanish, the sum holds"
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(["SIL", "SIL,", "AH0_S"]), st.floats(0, 0.3)), min_size=1, max_size=30),
     st.floats(20, 200),

@@ -79,7 +79,7 @@ def test_text_file_is_no_sound(tmp_path: Path) -> None:
 
 def test_bad_targets(tmp_path: Path) -> None:
     audio = _sine(440, 0.01, 16_000)
-    with pytest.raises(UserError, match="unknown sound format '.xyz'"):
+    with pytest.raises(UserError, match=r"unknown sound format '\.xyz'"):
         write(tmp_path / "a.xyz", audio)
     with pytest.raises(UserError, match="unknown sound format ''"):
         write(tmp_path / "a", audio)
