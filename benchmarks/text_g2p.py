@@ -1,17 +1,20 @@
 """Phone error rates of ways to pronounce words, against a lexicon and against words left out of CMUdict.
 
-    python benchmarks/text_g2p.py [--lexicon LEXICON] [--words 2000] [--seed 0]
+    python benchmarks/text_g2p.py [--lexicon LEXICON] [--text TSV …] [--words 2000] [--seed 0]
 
 A lexicon has ``WORD<TAB>PHONES`` lines, several per word where it has several pronunciations; the best match counts.
-The words left out are a seeded sample of CMUdict without inflected forms of other entries. g2p-en's network and gruut's CRF
-were trained on CMUdict or a descendant of it, so their figures on these words are flattering; the comparison
-between a network alone and word formation in front of the same network is fair.
+The words left out are a seeded sample of CMUdict without inflected forms of other entries; g2p-en's network was
+trained on them and gruut's CRF on a descendant of CMUdict, so those figures flatter both. Words that nobody trained
+on come from the dictionary of the package misaki (if it is installed), less CMUdict; with --text only those that the
+tables' column "text" has, which is what a user's unknown words look like.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.util
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowtts.text.dictionary import Pronunciation, cmudict
-from flowtts.text.formation import form
+from flowtts.text.formation import WAYS, form
 from flowtts.text.network import spelling_network
 from flowtts.text.pronounce import Pronouncer
 
@@ -27,10 +30,10 @@ Reader = Callable[[str], Pronunciation]
 References = Mapping[str, Sequence[Pronunciation]]
 
 _IPA = {
-    "ɑ": "AA", "æ": "AE", "ʌ": "AH", "ə": "AH", "ɔ": "AO", "aʊ": "AW", "aɪ": "AY", "ɛ": "EH", "ɚ": "ER", "ɝ": "ER", "eɪ": "EY",
-    "ɪ": "IH", "i": "IY", "oʊ": "OW", "ɔɪ": "OY", "ʊ": "UH", "u": "UW", "b": "B", "tʃ": "CH", "d": "D", "ð": "DH", "f": "F",
-    "ɡ": "G", "h": "HH", "dʒ": "JH", "k": "K", "l": "L", "m": "M", "n": "N", "ŋ": "NG", "p": "P", "ɹ": "R", "s": "S", "ʃ": "SH",
-    "t": "T", "θ": "TH", "v": "V", "w": "W", "j": "Y", "z": "Z", "ʒ": "ZH",
+    "ɑ": "AA", "æ": "AE", "ʌ": "AH", "ə": "AH", "ɔ": "AO", "aʊ": "AW", "aɪ": "AY", "ɛ": "EH", "ɚ": "ER", "ɝ": "ER",
+    "eɪ": "EY", "ɪ": "IH", "i": "IY", "oʊ": "OW", "ɔɪ": "OY", "ʊ": "UH", "u": "UW", "b": "B", "tʃ": "CH", "d": "D",
+    "ð": "DH", "f": "F", "ɡ": "G", "h": "HH", "dʒ": "JH", "k": "K", "l": "L", "m": "M", "n": "N", "ŋ": "NG",
+    "p": "P", "ɹ": "R", "s": "S", "ʃ": "SH", "t": "T", "θ": "TH", "v": "V", "w": "W", "j": "Y", "z": "Z", "ʒ": "ZH",
 }  # fmt: skip
 
 
@@ -44,7 +47,8 @@ class Rates:
     wrong_words: float
 
     def __str__(self) -> str:
-        return f"{self.words:6d} words  PER {self.stressed:6.2f}  PER without stress {self.plain:6.2f}  WER {self.wrong_words:6.2f}"
+        rates = f"PER {self.stressed:6.2f}  PER without stress {self.plain:6.2f}  WER {self.wrong_words:6.2f}"
+        return f"{self.words:6d} words  {rates}"
 
 
 def distance(made: Sequence[str], wanted: Sequence[str]) -> int:
@@ -94,14 +98,50 @@ def left_out(count: int, seed: int) -> dict[str, list[Pronunciation]]:
         word
         for word in sorted(dictionary.entries)
         if re.fullmatch(r"[a-z]{4,}", word)
-        and not any(word.endswith(end) and word[: -len(end)] in dictionary for end in ("s", "es", "ed", "ing", "d", "ly"))
+        and not any(
+            word.endswith(end) and word[: -len(end)] in dictionary for end in ("s", "es", "ed", "ing", "d", "ly")
+        )
     ]
     chosen = random.Random(seed).sample(words, count)
     return {word: list(dictionary.lookup(word)) for word in chosen}
 
 
+def misaki_words() -> dict[str, list[Pronunciation]]:
+    """Words of misaki's American dictionaries that CMUdict lacks; empty where misaki is not installed."""
+    spec = importlib.util.find_spec("misaki")
+    if spec is None or spec.origin is None:
+        return {}
+    dictionary, found = cmudict(), {}
+    for name in ("us_silver.json", "us_gold.json"):
+        entries = json.loads((Path(spec.origin).parent / "data" / name).read_text(encoding="utf-8"))
+        for word, said in entries.items():
+            small = word.lower()
+            if re.fullmatch(r"[a-z]{3,}", small) and small not in dictionary and isinstance(said, str) and said:
+                # A flap is written T or D.
+                found[small] = [from_ipa(_segments(said.replace("ɾ", flap))) for flap in "td"]
+    return found
+
+
+def _segments(said: str) -> list[str]:
+    """One-letter phones of misaki as IPA, each with its stress mark in front."""
+    for letters, phone in (("ɜɹ", "ɝ"), ("əɹ", "ɚ"), ("ʔn", "tən"), ("ᵊ", "ə"), ("ᵻ", "ɪ")):
+        said = said.replace(letters, phone)
+    diphthongs = {"A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "ʤ": "dʒ", "ʧ": "tʃ"}
+    return [stress + diphthongs.get(phone, phone) for stress, phone in re.findall(r"([ˈˌ]?)(.)", said)]
+
+
+def words_of(paths: Iterable[Path]) -> set[str]:
+    """Lower-case words of the tables' column "text"."""
+    found: set[str] = set()
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                found.update(re.findall(r"[a-z]+", row["text"].lower()))
+    return found
+
+
 def gruut_reader() -> Reader | None:
-    """gruut's conditional random field, its IPA as ARPAbet; None where gruut is not installed."""
+    """The conditional random field of gruut, its IPA as ARPAbet; None where gruut is not installed."""
     if importlib.util.find_spec("gruut") is None or importlib.util.find_spec("gruut_lang_en") is None:
         return None
     import gruut_lang_en
@@ -112,7 +152,7 @@ def gruut_reader() -> Reader | None:
 
 
 def from_ipa(phones: Iterable[str]) -> Pronunciation:
-    """gruut's English IPA as ARPAbet with stress."""
+    """English IPA of gruut as ARPAbet with stress."""
     made = []
     for phone in phones:
         stress = "1" if "ˈ" in phone else "2" if "ˌ" in phone else "0"
@@ -123,7 +163,7 @@ def from_ipa(phones: Iterable[str]) -> Pronunciation:
 
 
 def pocketsphinx_reader() -> Reader | None:
-    """pocketsphinx's dictionary, which has no stress; None where it is not installed."""
+    """The dictionary of pocketsphinx, which has no stress; None where it is not installed."""
     spec = importlib.util.find_spec("pocketsphinx")
     if spec is None or spec.origin is None:
         return None
@@ -139,31 +179,54 @@ def formed(words: frozenset[str]) -> Reader:
     return lambda word: form(word, lambda part: () if part in words else dictionary.best(part))
 
 
+def compare(title: str, references: References) -> None:
+    """Network, word formation and gruut over words that the dictionary is not to know."""
+    network, gruut = spelling_network(), gruut_reader()
+    by_form = formed(frozenset(references))
+    readers = {"network alone": network, "formation, else network": lambda word: by_form(word) or network(word)}
+    if gruut is not None:
+        readers["gruut CRF"] = gruut
+    print(f"{title}: {len(references)} words")
+    for name, reader in readers.items():
+        print(f"  {name:24s}{measure(reader, references)}", flush=True)
+    known = cmudict().best
+    rest = dict(references)
+    for name, way in WAYS.items():
+        reached = {
+            word: rest.pop(word) for word in list(rest) if way(word, lambda p: () if p in references else known(p))
+        }
+        if reached:
+            print(f"  words read as {name}")
+            print(f"    {'network alone':22s}{measure(network, reached)}", flush=True)
+            print(f"    {'formation':22s}{measure(by_form, reached)}", flush=True)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lexicon", type=Path)
+    parser.add_argument("--text", type=Path, nargs="*", default=[])
     parser.add_argument("--words", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    network, gruut, sphinx = spelling_network(), gruut_reader(), pocketsphinx_reader()
     if args.lexicon:
         references = read_lexicon(args.lexicon)
-        unknown = {word: wanted for word, wanted in references.items() if word not in cmudict()}
-        print(f"{args.lexicon.name}; not in CMUdict: {' '.join(unknown) or 'none'}")
-        for name, reader in (("flowtts", Pronouncer().word), ("network alone", network), ("gruut CRF", gruut), ("pocketsphinx", sphinx)):
+        print(f"{args.lexicon.name}; not in CMUdict: {' '.join(w for w in references if w not in cmudict()) or 'none'}")
+        readers = {
+            "flowtts": Pronouncer().word, "network alone": spelling_network(), "gruut CRF": gruut_reader(),
+            "pocketsphinx": pocketsphinx_reader(),
+        }  # fmt: skip
+        for name, reader in readers.items():
             if reader is not None:
                 print(f"  {name:24s}{measure(reader, references)}", flush=True)
-    references = left_out(args.words, args.seed)
-    by_form = formed(frozenset(references))
-    print(f"{args.words} words left out of CMUdict")
-    for name, reader in (("network alone", network), ("formation, else network", lambda word: by_form(word) or network(word)), ("gruut CRF", gruut)):
-        if reader is not None:
-            print(f"  {name:24s}{measure(reader, references)}", flush=True)
-    touched = {word: wanted for word, wanted in references.items() if by_form(word)}
-    print("of these, words that formation reads")
-    for name, reader in (("network alone", network), ("formation", by_form)):
-        print(f"  {name:24s}{measure(reader, touched)}", flush=True)
+    compare("left out of CMUdict", left_out(args.words, args.seed))
+    unseen = misaki_words()
+    if args.text:
+        said = words_of(args.text)
+        unseen = {word: wanted for word, wanted in unseen.items() if word in said}
+    if unseen:
+        sample = random.Random(args.seed).sample(sorted(unseen), min(args.words, len(unseen)))
+        compare("not in CMUdict, from misaki", {word: unseen[word] for word in sample})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/text_normalise.py ljspeech.tsv [--show]
 
-The table has the columns id, text, normalised. Rows whose text and reading differ measure what the rules
-read; rows where they are equal measure what the rules spoil. Case, punctuation and accents do not count. The corpus leaves
+The table has the columns id, text, normalised. Rows whose text and reading differ measure what the rules read; rows
+where they are equal measure what the rules spoil. Case, punctuation and accents do not count. The corpus leaves
 abbreviations unexpanded in its readings and documents how they are read; both sides get that expansion.
 """
 

@@ -77,11 +77,20 @@ def engines(tts: Pipeline, out: Path, texts: Sequence[tuple[str, str]], options:
                 sets[kind].append(Item(audio, text, spoken, prompt, f"{voice}-{name}"))
         print(f"{voice}: {len(texts)} sentences", file=sys.stderr, flush=True)
     seconds = sum(item.audio.seconds for item in sets["voicebox"])
-    return {"rtf": took / seconds, **{kind: score(items, ("wer-closed", "wer", "sim-o")) for kind, items in sets.items()}}
+    return {
+        "rtf": took / seconds,
+        **{kind: score(items, ("wer-closed", "wer", "sim-o")) for kind, items in sets.items()},
+    }
 
 
 def readers(
-    tts: Pipeline, out: Path, texts: Sequence[tuple[str, str]], folder: Path, options: dict[str, Any], count: int, each: int
+    tts: Pipeline,
+    out: Path,
+    texts: Sequence[tuple[str, str]],
+    folder: Path,
+    options: dict[str, Any],
+    count: int,
+    each: int,
 ) -> dict[str, Any]:
     """Voices of people the models never heard."""
     held_out = [path for path in sorted(folder.glob("*.ogg")) if int(path.stem.split("-")[0]) % 8 == 3]
@@ -91,7 +100,9 @@ def readers(
     for index, path in enumerate(held_out):
         heard = read(path).mono()
         middle = len(heard.samples) // 2
-        first, second = (Audio(part.copy(), heard.sample_rate) for part in (heard.samples[:middle], heard.samples[middle:]))
+        first, second = (
+            Audio(part.copy(), heard.sample_rate) for part in (heard.samples[:middle], heard.samples[middle:])
+        )
         ceiling.append(Item(second, "", prompt=first, id=path.stem))
         other = read(held_out[(index + 1) % len(held_out)]).mono()
         floor.append(Item(other, "", prompt=first, id=path.stem))

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 import torch
 
-from flowtts.compat import require
 from flowtts.types import Audio
 
 from . import pretrained
@@ -30,7 +29,7 @@ class Hubert:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require("transformers", "hf")
+        pretrained.check(self.model)
 
     @property
     def backend(self) -> str:

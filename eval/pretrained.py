@@ -8,6 +8,15 @@ from flowtts.compat import require
 from flowtts.types import UserError
 
 
+def check(name: str) -> None:
+    """Look whether a model is here at all, which is cheap.
+
+    Raises:
+        UserError: as ``load``.
+    """
+    load("AutoConfig", name)
+
+
 def load(kind: str, name: str) -> Any:
     """``transformers.<kind>.from_pretrained(name)`` without touching the network.
 

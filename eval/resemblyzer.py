@@ -110,7 +110,7 @@ class Resemblyzer:
 
         def embed(samples: Samples) -> Tensor:
             with torch.inference_mode():
-                parts = network(windows(power_mel(level(without_pauses(samples)))).to(self.device))
+                parts = network(windows(level(without_pauses(samples))).to(self.device))
                 return nn.functional.normalize(parts.mean(0), dim=0).cpu()
 
         return embed
@@ -148,11 +148,17 @@ def power_mel(samples: Samples) -> Tensor:
     return stft.abs().square().T @ mel_filterbank(SPEC)
 
 
-def windows(mel: Tensor) -> Tensor:
-    """(T, 40) -> (W, 160, 40) half-overlapping windows, the last one padded with zeros if it is well covered."""
-    frames = mel.shape[0]
-    starts = list(range(0, max(1, frames - PARTIAL + STEP + 1), STEP))
-    if len(starts) > 1 and frames - starts[-1] < COVERAGE * PARTIAL:
-        starts.pop()
-    padded = nn.functional.pad(mel, (0, 0, 0, max(0, starts[-1] + PARTIAL - frames)))
-    return torch.stack([padded[start : start + PARTIAL] for start in starts])
+def starts(frames: int) -> list[int]:
+    """First frames of the half-overlapping windows over so many frames; the last one may reach beyond the end."""
+    found = list(range(0, max(1, frames - PARTIAL + STEP + 1), STEP))
+    if len(found) > 1 and frames - 1 - found[-1] < COVERAGE * PARTIAL:
+        found.pop()
+    return found
+
+
+def windows(samples: Samples) -> Tensor:
+    """(N,) -> (W, 160, 40) power mel of each window, silence beyond the end."""
+    firsts = starts(len(samples) // SPEC.hop_length + 1)
+    missing = (firsts[-1] + PARTIAL) * SPEC.hop_length - len(samples)
+    mel = power_mel(np.pad(samples, (0, max(0, missing))))
+    return torch.stack([mel[first : first + PARTIAL] for first in firsts])

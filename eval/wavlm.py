@@ -13,7 +13,6 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
-from flowtts.compat import require
 from flowtts.types import Samples
 
 from . import pretrained
@@ -35,7 +34,7 @@ class WavLM:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require("transformers", "hf")
+        pretrained.check(self.model)
 
     @property
     def backend(self) -> str:

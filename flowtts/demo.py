@@ -141,7 +141,8 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c28 }}
 section {{ border-top: 1px solid #ddd; padding: .5rem 0 1rem }}
 h2 {{ font-size: 1.1rem }} img {{ width: 100% }} p {{ color: #555; margin: .3rem 0 }}
-.pair {{ display: flex; gap: 2rem; flex-wrap: wrap }} figure {{ margin: 0 }} figcaption {{ font-size: .85rem; color: #555 }}
+.pair {{ display: flex; gap: 2rem; flex-wrap: wrap }}
+figure {{ margin: 0 }} figcaption {{ font-size: .85rem; color: #555 }}
 </style>
 <h1>flowtts {version}</h1>
 <p>Two sentences in two voices, made on this machine by the shipped Voicebox ({how}) and the shipped Vocos.</p>

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Request:
     voice: PathLike | Audio | None = None
     voice_text: str | None = None
     seed: int = 0
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     speed: float = 1.0
     duration: float | None = None
     best_of: int = 1
@@ -251,7 +251,7 @@ def derive(seed: int, purpose: str, index: int) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto", "cpu", "cuda", "cuda:1", "mps" to a device that is there.
+    """A device that is there from "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
         UserError: it is not there; nothing falls back silently.
@@ -269,7 +269,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the device multiplies it natively, else float32.
+    """A precision from its name; "auto" is bfloat16 where the device multiplies it natively, else float32.
 
     Raises:
         UserError: an unknown name.

@@ -301,9 +301,7 @@ class Recipe(Protocol):
         """The vocabulary: index is the phone id."""
         ...
 
-    def durations(
-        self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator
-    ) -> Tensor:
+    def durations(self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator) -> Tensor:
         """(L,) float frames predicted for ``phones``, in the context of the prompt's durations."""
         ...
 

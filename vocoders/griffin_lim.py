@@ -135,7 +135,7 @@ def _with_magnitude(spectrum: Tensor, magnitude: Tensor) -> Tensor:
     return spectrum * (magnitude / spectrum.abs().clamp(min=_TINY))
 
 
-def invert_mel(mel: Tensor, filterbank: Tensor, iterations: int = 50) -> Tensor:
+def invert_mel(mel: Tensor, filterbank: Tensor, iterations: int = 20) -> Tensor:
     """Non-negative STFT magnitudes whose mel bands are the given ones.
 
     Lee and Seung's multiplicative updates for least squares, from the clipped pseudo-inverse: they cannot leave the

@@ -23,9 +23,10 @@ class SpectralLoss(nn.Module):
 
     Short windows see the pulses of the voice, long ones its harmonics: a waveform that satisfies all of them at once
     has nearly consistent phases, although no phase itself is compared. A mel does not tell the phases of a sound, but
-    it does tell their slopes, which are those of the log magnitude turned by ninety degrees (Průša et al., "A noniterative
-    method for reconstruction of phase from STFT magnitude", 2017); so the slopes over time (instantaneous frequency)
-    and over frequency (group delay) are compared too, as in APNet (arXiv 2305.07952), by the cosine of their error.
+    it does tell their slopes, which are those of the log magnitude turned by ninety degrees (Průša, Balazs and
+    Søndergaard, "A noniterative method for reconstruction of phase from STFT magnitude", 2017); so the slopes over time
+    (instantaneous frequency) and over frequency (group delay) are compared too, as in APNet (arXiv 2305.07952), by the
+    cosine of their error.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class ConvPosition(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, C), mask (B, T) -> (B, T, C); padding never reaches a real position."""
+        """X (B, T, C), mask (B, T) -> (B, T, C); padding never reaches a real position."""
         gate = mask[:, None].to(x.dtype)
         hidden = x.transpose(1, 2) * gate
         for conv in self.convs:

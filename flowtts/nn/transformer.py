@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x (B, T, D), bias (B or 1, heads, T, T) added to the logits -> (B, T, D)."""
+        """X (B, T, D), bias (B or 1, heads, T, T) added to the logits -> (B, T, D)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -87,7 +87,7 @@ class Block(nn.Module):
             self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
 
     def forward(self, x: Tensor, bias: Tensor, gate: Tensor) -> Tensor:
-        """x (B, T, D), gate (B, T, 1) zero on padding and on tokens outside time -> (B, T, D)."""
+        """X (B, T, D), gate (B, T, 1) zero on padding and on tokens outside time -> (B, T, D)."""
         x = x + self.attention(self.norm_attention(x), bias)
         hidden = self.norm_ffn(x)
         if self.conv is not None:

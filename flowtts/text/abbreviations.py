@@ -10,12 +10,12 @@ from .rules import Reader, Rule, after, rule
 TITLES: Mapping[str, str] = {
     "Mr": "Mister", "Mrs": "Missus", "Messrs": "Messrs", "Mmes": "Mesdames", "Dr": "Doctor", "Drs": "Doctors",
     "Prof": "Professor", "Rev": "Reverend", "Hon": "Honorable", "Gen": "General", "Col": "Colonel", "Maj": "Major",
-    "Capt": "Captain", "Lt": "Lieutenant", "Lieut": "Lieutenant", "Sgt": "Sergeant", "Cpl": "Corporal", "Pvt": "Private",
-    "Cmdr": "Commander", "Adm": "Admiral", "Gov": "Governor", "Sen": "Senator", "Rep": "Representative",
-    "Pres": "President", "Supt": "Superintendent", "Insp": "Inspector", "Ald": "Alderman", "Bp": "Bishop", "Fr": "Father",
-    "St": "Saint", "Ste": "Sainte", "Mt": "Mount", "Ft": "Fort", "Wm": "William", "Chas": "Charles", "Geo": "George",
-    "Jas": "James", "Thos": "Thomas", "Robt": "Robert", "Jos": "Joseph", "Benj": "Benjamin", "Ms": "Ms", "Mme": "Madame",
-    "Mlle": "Mademoiselle",
+    "Capt": "Captain", "Lt": "Lieutenant", "Lieut": "Lieutenant", "Sgt": "Sergeant", "Cpl": "Corporal",
+    "Pvt": "Private", "Cmdr": "Commander", "Adm": "Admiral", "Gov": "Governor", "Sen": "Senator",
+    "Rep": "Representative", "Pres": "President", "Supt": "Superintendent", "Insp": "Inspector", "Ald": "Alderman",
+    "Bp": "Bishop", "Fr": "Father", "St": "Saint", "Ste": "Sainte", "Mt": "Mount", "Ft": "Fort", "Wm": "William",
+    "Chas": "Charles", "Geo": "George", "Jas": "James", "Thos": "Thomas", "Robt": "Robert", "Jos": "Joseph",
+    "Benj": "Benjamin", "Ms": "Ms", "Mme": "Madame", "Mlle": "Mademoiselle",
 }  # fmt: skip
 """Stand before a name, with or without their dot, and never end a sentence."""
 
@@ -37,18 +37,20 @@ WORDS: Mapping[str, str] = {
     "Xmas": "Christmas", "wk": "week", "wks": "weeks", "hrs": "hours", "mins": "minutes", "secs": "seconds",
     "yrs": "years", "avg": "average", "tel": "telephone", "Tel": "Telephone", "temp": "temperature",
 }  # fmt: skip
-MONTHS: Mapping[str, str] = {"Jan": "January", "Feb": "February", "Mar": "March", "Apr": "April", "Jun": "June", "Jul": "July",
-           "Aug": "August", "Sep": "September", "Sept": "September", "Oct": "October", "Nov": "November",
-           "Dec": "December"}  # fmt: skip
+MONTHS: Mapping[str, str] = {
+    "Jan": "January", "Feb": "February", "Mar": "March", "Apr": "April", "Jun": "June", "Jul": "July",
+    "Aug": "August", "Sep": "September", "Sept": "September", "Oct": "October", "Nov": "November", "Dec": "December",
+}  # fmt: skip
 DAYS: Mapping[str, str] = {"Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
          "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday"}  # fmt: skip
-STATES: Mapping[str, str] = {"Ala": "Alabama", "Ariz": "Arizona", "Ark": "Arkansas", "Calif": "California", "Colo": "Colorado",
-           "Conn": "Connecticut", "Fla": "Florida", "Ga": "Georgia", "Ill": "Illinois", "Ind": "Indiana",
-           "Kans": "Kansas", "Ky": "Kentucky", "La": "Louisiana", "Mass": "Massachusetts", "Md": "Maryland",
-           "Mich": "Michigan", "Minn": "Minnesota", "Miss": "Mississippi", "Mo": "Missouri", "Mont": "Montana",
-           "Neb": "Nebraska", "Nev": "Nevada", "Okla": "Oklahoma", "Ore": "Oregon", "Pa": "Pennsylvania",
-           "Tenn": "Tennessee", "Tex": "Texas", "Va": "Virginia", "Vt": "Vermont", "Wash": "Washington",
-           "Wis": "Wisconsin", "Wyo": "Wyoming"}  # fmt: skip
+STATES: Mapping[str, str] = {
+    "Ala": "Alabama", "Ariz": "Arizona", "Ark": "Arkansas", "Calif": "California", "Colo": "Colorado",
+    "Conn": "Connecticut", "Fla": "Florida", "Ga": "Georgia", "Ill": "Illinois", "Ind": "Indiana", "Kans": "Kansas",
+    "Ky": "Kentucky", "La": "Louisiana", "Mass": "Massachusetts", "Md": "Maryland", "Mich": "Michigan",
+    "Minn": "Minnesota", "Miss": "Mississippi", "Mo": "Missouri", "Mont": "Montana", "Neb": "Nebraska",
+    "Nev": "Nevada", "Okla": "Oklahoma", "Ore": "Oregon", "Pa": "Pennsylvania", "Tenn": "Tennessee", "Tex": "Texas",
+    "Va": "Virginia", "Vt": "Vermont", "Wash": "Washington", "Wis": "Wisconsin", "Wyo": "Wyoming",
+}  # fmt: skip
 
 STARTERS = re.compile(
     r"[\s\"')\]]*(?:The|A|An|He|She|It|They|We|I|You|This|That|These|Those|There|His|Her|Its|Their|Our|My|Your|In|On|At"
@@ -127,7 +129,9 @@ REFERENCES: tuple[Rule, ...] = (
     rule(r"\b[Aa]rt\.\s?(?=\d|[IVX]+\b)", "article "),
 )
 CALENDAR: tuple[Rule, ...] = (
-    rule(rf"\b({_names(DAYS)})\.?\s?[–-]\s?({_names(DAYS)})\b\.?", lambda match: f"{DAYS[match[1]]} to {DAYS[match[2]]}"),
+    rule(
+        rf"\b({_names(DAYS)})\.?\s?[–-]\s?({_names(DAYS)})\b\.?", lambda match: f"{DAYS[match[1]]} to {DAYS[match[2]]}"
+    ),
     rule(rf"\b({_names(MONTHS)})\.?(?=\s\d{{1,4}}\b|\s\d{{1,2}}(?:st|nd|rd|th)\b)", _from(MONTHS)),
     rule(rf"(?<=\d\s)({_names(MONTHS)})\b\.?", _from(MONTHS)),
     rule(rf"(?<=(?:st|nd|rd|th)\s)({_names(MONTHS)})\b\.?", _from(MONTHS)),

@@ -5,35 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .rules import words
 from .tokens import Token
 
-DETERMINERS = frozenset(
-    "a an the this these those my your his her its our their no some any each every another such what which whose several "
-    "many few much more most all both either neither one two three four five six seven eight nine ten hundred thousand "
-    "first second third last next other own same new old good great little big small young long high full certain".split()
+DETERMINERS = words(
+    "a an the this these those my your his her its our their no some any each every another such what which whose "
+    "several many few much more most all both either neither one two three four five six seven eight nine ten "
+    "hundred thousand first second third last next other own same new old good great little big small young long "
+    "high full certain"
 )
-PREPOSITIONS = frozenset(
-    "of in for with on at by from into without under over about between against during through after before upon as than "
-    "toward towards within among amongst behind beyond despite per like via".split()
+PREPOSITIONS = words(
+    "of in for with on at by from into without under over about between against during through after before upon as "
+    "than toward towards within among amongst behind beyond despite per like via"
 )
-PLURAL_SUBJECTS = frozenset("i you we they who these those".split())
-SINGULAR_SUBJECTS = frozenset("he she it who which that this everyone everybody nobody someone".split())
-MODALS = frozenset(
-    "to will would shall should can could may might must cannot do does did don't doesn't didn't won't can't couldn't "
-    "wouldn't shouldn't mustn't let's i'll you'll he'll she'll we'll they'll it'll i'd you'd he'd she'd we'd they'd please "
-    "not never help let make made".split()
+PLURAL_SUBJECTS = words("i you we they who these those")
+SINGULAR_SUBJECTS = words("he she it who which that this everyone everybody nobody someone")
+MODALS = words(
+    "to will would shall should can could may might must cannot do does did don't doesn't didn't won't can't "
+    "couldn't wouldn't shouldn't mustn't let's i'll you'll he'll she'll we'll they'll it'll i'd you'd he'd she'd "
+    "we'd they'd please not never help let make made"
 )
-TO_BE = frozenset(
-    "is was are were be been being am isn't wasn't aren't weren't i'm you're he's she's it's we're they're that's".split()
+TO_BE = words(
+    "is was are were be been being am isn't wasn't aren't weren't i'm you're he's she's it's we're they're that's"
 )
-TO_HAVE = frozenset("have has had having haven't hasn't hadn't i've you've we've they've".split())
-OBJECTS = frozenset("me him them us it you myself yourself himself herself itself ourselves themselves".split())
-ARTICLES = frozenset("a an the this these those my your his her its our their every each".split())
-_ADVERBS = frozenset(
-    "never always often also just still only ever even soon then now usually really not seldom sometimes thus almost hardly "
-    "scarcely nearly first".split()
+TO_HAVE = words("have has had having haven't hasn't hadn't i've you've we've they've")
+OBJECTS = words("me him them us it you myself yourself himself herself itself ourselves themselves")
+ARTICLES = words("a an the this these those my your his her its our their every each")
+_ADVERBS = words(
+    "never always often also just still only ever even soon then now usually really not seldom sometimes thus "
+    "almost hardly scarcely nearly first"
 )
-_NOT_ADVERBS = frozenset("family only reply supply early daily likely friendly apply assembly july italy lovely lonely".split())
+_NOT_ADVERBS = words("family only reply supply early daily likely friendly apply assembly july italy lovely lonely")
 _ADJECTIVE_ENDINGS = ("al", "ous", "ive", "ful", "ic", "able", "ible", "ish", "ary", "less", "ian", "ese")
 
 

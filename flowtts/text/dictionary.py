@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,7 +18,8 @@ Pronunciation = tuple[str, ...]
 
 _KNOWN = frozenset(PHONES)
 _CORRECTIONS: Mapping[str, str] = {
-    "houses": "HH AW1 Z IH0 Z", "viz": "V IH1 Z", "et": "EH1 T", "versus": "V ER1 S AH0 S", "mademoiselle": "M AE2 D M AH0 Z EH1 L",
+    "houses": "HH AW1 Z IH0 Z", "viz": "V IH1 Z", "et": "EH1 T", "versus": "V ER1 S AH0 S",
+    "mademoiselle": "M AE2 D M AH0 Z EH1 L",
 }  # fmt: skip
 """Where CMUdict is wrong or lacks what the normaliser writes."""
 
@@ -93,10 +94,14 @@ def _hint(phone: str) -> str:
     return f"ARPAbet has {' '.join(CONSONANTS)} and the vowels {' '.join(VOWELS)}"
 
 
-def read_lexicon(path: Path) -> dict[str, Pronunciation]:
+def read_lexicon(path: Path, parse: Callable[[str, str], Pronunciation] = parse_phones) -> dict[str, Pronunciation]:
     """A user's lexicon: one ``word PHONES`` per line, separated by a tab or spaces; ``#`` starts a comment line.
 
     A word that comes twice keeps its last pronunciation. Case of the words does not matter.
+
+    Args:
+        path: UTF-8 text.
+        parse: turns the phones of a line, given where it stands, into a pronunciation; ARPAbet by default.
 
     Raises:
         UserError: the file cannot be read, or a line is wrong; the message names the line.
@@ -114,5 +119,5 @@ def read_lexicon(path: Path) -> dict[str, Pronunciation]:
         where = f"{path} line {number}"
         if not any(letter.isalpha() for letter in word):
             raise UserError(f"{where}: {word!r} is not a word; a line is a word, then its phones")
-        found[clean(word).lower()] = parse_phones(rest[0] if rest else "", where)
+        found[clean(word).lower()] = parse(rest[0] if rest else "", where)
     return found

@@ -38,7 +38,7 @@ def form(word: str, known: Lookup) -> Pronunciation:
         word: lower case.
         known: looks a word up.
     """
-    for way in (_possessive, _inflected, _suffixed, _prefixed, _compound):
+    for way in WAYS.values():
         found = way(word, known)
         if found:
             return found
@@ -135,3 +135,10 @@ def _compound(word: str, known: Lookup) -> Pronunciation:
         if first and second and any(map(is_vowel, first)) and any(map(is_vowel, second)):
             return first + tuple(phone.replace("1", "2") for phone in second)
     return ()
+
+
+WAYS: Mapping[str, Callable[[str, Lookup], Pronunciation]] = {
+    "possessive": _possessive, "inflected": _inflected, "suffixed": _suffixed, "prefixed": _prefixed,
+    "compound": _compound,
+}  # fmt: skip
+"""Ways of forming words, the surest first."""

@@ -7,6 +7,7 @@ decides those. A few need their own question; each such function answers whether
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
@@ -21,45 +22,49 @@ from .context import (
     TO_BE,
     TO_HAVE,
     Context,
-    is_adverb,
     is_verb,
 )
 from .dictionary import Pronunciation
 from .formation import plural_ending
+from .rules import words
 
-_UP_AND_DOWN = frozenset("up down around round through along back out off apart away open across".split())
-_METAL = frozenset(
-    "pipe pipes paint poisoning bullet bullets weight weights mine mines pencil pencils shot ore plate plates glass acid crystal "
-    "coffin coffins sheet sheets zinc iron tin copper silver gold metal metals pounds ounces molten melted solder toxic "
-    "mercury arsenic alloy alloys lead-free".split()
+_UP_AND_DOWN = words("up down around round through along back out off apart away open across")
+_METAL = words(
+    "pipe pipes paint poisoning bullet bullets weight weights mine mines pencil pencils shot ore plate plates glass "
+    "acid crystal coffin coffins sheet sheets zinc iron tin copper silver gold metal metals pounds ounces molten "
+    "melted solder toxic mercury arsenic alloy alloys lead-free"
 )
-_PAST = frozenset(
-    "yesterday ago last was were had did said came went took saw told gave found made got knew thought asked left stood".split()
+_PAST = words(
+    "yesterday ago last was were had did said came went took saw told gave found made got knew thought asked left stood"
 )
-_SHOW = frozenset(
-    "wire wires music show shows broadcast broadcasts audience audiences concert concerts performance performances event events "
-    "coverage album albums bait ammunition animal animals television tv radio stream streaming round rounds fish cattle coal "
-    "coals version recording recordings bird birds video feed report reports action stock steam oak chat chickens shell shells "
-    "demo session tree trees wood bullet bullets".split()
+_SHOW = words(
+    "wire wires music show shows broadcast broadcasts audience audiences concert concerts performance performances "
+    "event events coverage album albums bait ammunition animal animals television tv radio stream streaming round "
+    "rounds fish cattle coal coals version recording recordings bird birds video feed report reports action stock "
+    "steam oak chat chickens shell shells demo session tree trees wood bullet bullets"
 )
-_PERFORMED = frozenset("broadcast performed recorded go goes going went played streamed sang aired shown filmed are".split())
-_ARCHERY = frozenset("arrow arrows tie ties string strings ribbon ribbons violin fiddle hair archer quiver bent knot lace cello".split())
-_DEFERENCE = frozenset("low deep slight polite took take taking make made formal courteous graceful profound stately curtsy".split())
-_SHIP = frozenset("ship ship's boat boats stern port starboard vessel deck decks sail wave waves anchor hull captain sea".split())
-_ANGLING = frozenset("fish fishing sea striped largemouth caught lake river trout pond catch boat perch fried grilled".split())
-_DETAIL = frozenset(
-    "details detail particles particle quantities quantity amount amounts examination inquiry description particulars attention "
-    "fraction fractions scrutiny traces trace proportions scale portion portions differences organisms observation "
-    "directions account study pieces fragments creatures objects knowledge inspection insects".split()
+_PERFORMED = words("broadcast performed recorded go goes going went played streamed sang aired shown filmed are")
+_ARCHERY = words(
+    "arrow arrows tie ties string strings ribbon ribbons violin fiddle hair archer quiver bent knot lace cello"
 )
-_NEARNESS = frozenset(
-    "to by friend friends relative relatives relationship contact attention together up call range proximity behind beside "
-    "quarters look watch enough study examination inspection connection resemblance ties family race second ally allies "
-    "confinement air observation companion companions formation combat season shave".split()
+_DEFERENCE = words(
+    "low deep slight polite took take taking make made formal courteous graceful profound stately curtsy"
 )
-_SCHOLARLY = frozenset(
-    "friend gentleman man men judge counsel body society professor doctor author world lady profession societies lord "
-    "brother brethren scholar scholars people person persons writers divine languages".split()
+_SHIP = words("ship ship's boat boats stern port starboard vessel deck decks sail wave waves anchor hull captain sea")
+_ANGLING = words("fish fishing sea striped largemouth caught lake river trout pond catch boat perch fried grilled")
+_DETAIL = words(
+    "details detail particles particle quantities quantity amount amounts examination inquiry description "
+    "particulars attention fraction fractions scrutiny traces trace proportions scale portion portions differences "
+    "organisms observation directions account study pieces fragments creatures objects knowledge inspection insects"
+)
+_NEARNESS = words(
+    "to by friend friends relative relatives relationship contact attention together up call range proximity behind "
+    "beside quarters look watch enough study examination inspection connection resemblance ties family race second "
+    "ally allies confinement air observation companion companions formation combat season shave"
+)
+_SCHOLARLY = words(
+    "friend gentleman man men judge counsel body society professor doctor author world lady profession societies "
+    "lord brother brethren scholar scholars people person persons writers divine languages"
 )
 
 Chooser = Callable[[Context], bool]
@@ -81,7 +86,9 @@ def _read_past(context: Context) -> bool:
     if governor in ("i", "you", "we", "they", "and", "who", ""):
         if context.opens:
             return False
-        past = context.near(_PAST, 12) or any(t.text.endswith("ed") for t in context.tokens[max(0, context.at - 12) : context.at])
+        past = context.near(_PAST, 12) or any(
+            t.text.endswith("ed") for t in context.tokens[max(0, context.at - 12) : context.at]
+        )
         return past
     return not governor.endswith("s") or context.near(_PAST, 12)
 
@@ -167,7 +174,18 @@ def _accustomed(context: Context) -> bool:
 
 
 def _contents(context: Context) -> bool:
-    if context.governor() in TO_BE or context.back() in ("well", "quite", "feel", "felt", "seem", "seemed", "not", "rest", "be", "perfectly"):
+    if context.governor() in TO_BE or context.back() in (
+        "well",
+        "quite",
+        "feel",
+        "felt",
+        "seem",
+        "seemed",
+        "not",
+        "rest",
+        "be",
+        "perfectly",
+    ):
         return False
     return context.ahead() not in ("with", "himself", "herself", "themselves", "myself", "ourselves", "yourself")
 
@@ -188,7 +206,9 @@ def _resume_paper(context: Context) -> bool:
 
 
 def _learned_scholarly(context: Context) -> bool:
-    return context.ahead() in _SCHOLARLY or (_adjective(context) and context.ahead() not in ("", "behaviour", "behavior", "by"))
+    return context.ahead() in _SCHOLARLY or (
+        _adjective(context) and context.ahead() not in ("", "behaviour", "behavior", "by")
+    )
 
 
 def _aged_old(context: Context) -> bool:
@@ -220,28 +240,49 @@ _CHOOSERS: Mapping[str, Chooser] = {
     "learned": _learned_scholarly, "aged": _aged_old, "blessed": _blessed_holy, "polish": _not_polish,
     "august": _august_adjective, "lives": _noun_in_s, "bass": lambda context: not context.near(_ANGLING),
 }  # fmt: skip
-_ONLY_BASE = frozenset(["read", "lead", "close", "used", "minute", "content", "invalid", "learned", "aged", "blessed",
-                        "polish", "august", "house", "frequent", "perfect", "bass", "resume", "wound", "dove", "bow"])  # fmt: skip
+_ONLY_BASE = words(
+    "read lead close used minute content invalid learned aged blessed polish august house frequent perfect bass resume "
+    "wound dove bow"
+)
 """Words whose form in -s is no homograph, or has another entry."""
 
 
+@dataclass(frozen=True)
+class Homograph:
+    """A line of the table, or the form in -s that follows from one.
+
+    Attributes:
+        base: the word of the line.
+        first: noun or adjective, or the first sense.
+        second: verb, or the second sense.
+        inflected: whether it is the form in -s.
+    """
+
+    base: str
+    first: Pronunciation
+    second: Pronunciation
+    inflected: bool
+
+
 @cache
-def table() -> Mapping[str, tuple[Pronunciation, Pronunciation]]:
-    """The table of two pronunciations per word, forms in -s included."""
+def table() -> Mapping[str, Homograph]:
+    """The homographs by their lower-case spelling."""
     text = resources.files(__package__).joinpath("data", "homographs.tsv").read_text(encoding="utf-8")
-    found: dict[str, tuple[Pronunciation, Pronunciation]] = {}
+    found: dict[str, Homograph] = {}
     for line in text.splitlines():
         if line.startswith("#"):
             continue
         word, *senses = line.split("\t")
-        noun, verb = (tuple(sense.split()) for sense in senses)
-        found[word] = (noun, verb)
-        if word not in _ONLY_BASE and noun[-1] != "Z":
-            found[_plural(word)] = (noun + plural_ending(noun), verb + plural_ending(verb))
+        first, second = (tuple(sense.split()) for sense in senses)
+        found[word] = Homograph(word, first, second, inflected=False)
+        # "refuses" and the like are verbs only; the noun has no such form or the dictionary knows it.
+        if word not in _ONLY_BASE and first[-1] != "Z":
+            forms = first + plural_ending(first), second + plural_ending(second)
+            found[_form_in_s(word)] = Homograph(word, *forms, inflected=True)
     return found
 
 
-def _plural(word: str) -> str:
+def _form_in_s(word: str) -> str:
     if word.endswith("y") and word[-2] not in "aeiou":
         return word[:-1] + "ies"
     return word + ("es" if word.endswith(("s", "x", "sh", "ch")) else "s")
@@ -250,25 +291,9 @@ def _plural(word: str) -> str:
 def choose(context: Context) -> Pronunciation:
     """The pronunciation of a homograph where it stands; empty if the word is none."""
     word = context.written.lower()
-    senses = table().get(word)
-    if senses is None:
+    found = table().get(word)
+    if found is None:
         return ()
-    base = word if word in _CHOOSERS else word.removesuffix("s")
-    if base in _CHOOSERS:
-        first = _CHOOSERS[base](context)
-    else:
-        first = not is_verb(context, word not in _bases())
-    return senses[0 if first else 1]
-
-
-@cache
-def _bases() -> frozenset[str]:
-    """The words of the table that are not forms in -s."""
-    words = table()
-    return frozenset(word for word in words if not (word.endswith("s") and _singular(word) in words))
-
-
-def _singular(word: str) -> str:
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("ses", "xes", "shes", "ches")) and word[:-1] not in table() else word[:-1]
+    chooser = _CHOOSERS.get(word) or _CHOOSERS.get(found.base)
+    first = chooser(context) if chooser is not None else not is_verb(context, found.inflected)
+    return found.first if first else found.second

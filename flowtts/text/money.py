@@ -24,6 +24,9 @@ _DOLLAR, _POUND = Currency("dollar", "dollars", "cent", "cents"), Currency("poun
 _EURO, _YEN = Currency("euro", "euros", "cent", "cents"), Currency("yen", "yen")
 
 
+_FARTHINGS = {"1/4": "farthing", "1/2": "halfpenny", "3/4": "three farthings"}
+
+
 def _dollar(of: str) -> Currency:
     return Currency(f"{of} dollar", f"{of} dollars", "cent", "cents")
 
@@ -83,7 +86,8 @@ def _range(match: re.Match[str]) -> str:
 def _attributive(match: re.Match[str]) -> str:
     magnitude = match.group(3)
     of = f" {_MAGNITUDES[magnitude]}" if magnitude else ""
-    return f"{amount(match.group(2))}{of} {SIGNS[match.group('sign')].one}{' ' if match.group().endswith(('-', ' ')) else ''}"
+    gap = " " if match.group().endswith(("-", " ")) else ""
+    return f"{amount(match.group(2))}{of} {SIGNS[match.group('sign')].one}{gap}"
 
 
 def _per(match: re.Match[str]) -> str:
@@ -98,11 +102,12 @@ def _coded(match: re.Match[str]) -> str:
 def _old(match: re.Match[str]) -> str:
     """£3 10s. 6d. -> three pounds ten shillings six pence."""
     said = []
-    for text, one, many in zip(match.groups()[:3], ("pound", "shilling", "penny"), ("pounds", "shillings", "pence")):
+    for place, (one, many) in enumerate((("pound", "pounds"), ("shilling", "shillings"), ("penny", "pence")), start=1):
+        text = match.group(place)
         if text:
             said.append(f"{amount(text)} {one if text == '1' else many}")
     half = match.group("half")
-    return " ".join(said) + ({"1/2": " halfpenny", "1/4": " farthing", "3/4": " three farthings"}[half] if half else "")
+    return " ".join([*said, _FARTHINGS[half]] if half else said)
 
 
 def _pence(match: re.Match[str]) -> str:
@@ -113,7 +118,7 @@ def _cents(match: re.Match[str]) -> str:
     return f"{amount(match.group(1))} {'cent' if match.group(1) == '1' else 'cents'}"
 
 
-_PRICED = "bill|note|coin|fine|prize|reward|ticket|check|cheque|gift|tip|bet|fee|loan|deal|budget|bonus|deposit|donation|bribe"
+_PRICED = "bill|note|coin|fine|prize|reward|ticket|check|cheque|gift|tip|bet|fee|loan|deal|budget|bonus|deposit|bribe"
 """What a price is an attribute of: "a five dollar bill"."""
 _S, _D = r"\s?s\.?", r"\s?d\b\.?(?!\w)"
 _HALF = r"(?:\s?(?P<half>1/2|1/4|3/4))?"
@@ -130,7 +135,9 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})-a-(?=[a-z])", _per),
     rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})-(?:(million|billion|thousand|hundred)\b[-\s]?)?(?=[a-z])", _attributive),
-    rule(rf"(?P<sign>{_SIGN})\s?({NUMBER})(?:\s(million|billion|thousand|hundred))?(?=\s(?:{_PRICED})\b)", _attributive),
+    rule(
+        rf"(?P<sign>{_SIGN})\s?({NUMBER})(?:\s(million|billion|thousand|hundred))?(?=\s(?:{_PRICED})\b)", _attributive
+    ),
     rule(rf"{_MINUS}(?P<sign>{_SIGN})\s?-?({NUMBER}){_MAGNITUDE}", _signed),
     rule(rf"\b({'|'.join(CODES)})\s?({NUMBER})|{START}({NUMBER})\s?({'|'.join(CODES)})\b", _coded),
     rule(rf"{START}({NUMBER})\s?([€])", lambda match: say(match.group(1), _EURO)),

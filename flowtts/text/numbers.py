@@ -85,13 +85,19 @@ _TIME_WORD = re.compile(
     r"|January|February|March|April|May|June|July|August|September|October|November|December),?$",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(r"\s(?:[a-z]+ed |[a-z]+ing )?(?!was|has|is|this|its|as|his|us)[a-z]+s\b|\s(?:people|men|women|children)\b")
+_COUNTED = re.compile(
+    r"\s(?:[a-z]+ed |[a-z]+ing )?(?!was|has|is|this|its|as|his|us)[a-z]+s\b|\s(?:people|men|women|children)\b"
+)
 
 
 def _integer(match: re.Match[str]) -> str:
     text = match.group()
     timed = _TIME_WORD.search(before(match)) is not None
-    if len(text) == 4 and (1000 if timed else 1100) <= int(text) <= 2099 and (timed or not _COUNTED.match(after(match))):
+    if (
+        len(text) == 4
+        and (1000 if timed else 1100) <= int(text) <= 2099
+        and (timed or not _COUNTED.match(after(match)))
+    ):
         return year(text)
     return amount(text)
 
@@ -133,13 +139,17 @@ LABELS: tuple[Rule, ...] = (
     rule(r"\b[vV](?=\d+\.\d)", "version "),
     rule(r"\b((?:P\.?\s?O\.?\s)?[Bb]ox\s|[Ss]erial (?:[Nn]umber\s)?|ZIP\s|PIN\s|[Zz]ip code\s)(\d+)\b", _digits_of),
     # A house number before its street.
-    rule(rf"{START}(\d{{3,4}})(?=\s(?:(?:North|South|East|West|[NSEW]\.?)\s[A-Z]|[A-Z][a-z]+\s(?:{_STREET})\b))", _house),
+    rule(
+        rf"{START}(\d{{3,4}})(?=\s(?:(?:North|South|East|West|[NSEW]\.?)\s[A-Z]|[A-Z][a-z]+\s(?:{_STREET})\b))", _house
+    ),
     rule(_NAMES + r"(\d{3,})(?:-?([A-Z])\b)?(?![\d,.]*\d)", _named),
 )
 """Numbers that name something; before anything counts them."""
 
 GROUPED: tuple[Rule, ...] = (
-    rule(r"(?<![\d.,])([1-9]\d{0,2})((?:\s\d{3}){2,}|(?:\s000)+)(?![\d,])", lambda match: match.group().replace(" ", ",")),
+    rule(
+        r"(?<![\d.,])([1-9]\d{0,2})((?:\s\d{3}){2,}|(?:\s000)+)(?![\d,])", lambda match: match.group().replace(" ", ",")
+    ),
 )
 """Thousands set apart by spaces."""
 

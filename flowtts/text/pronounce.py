@@ -11,6 +11,8 @@ from .dictionary import Dictionary, Pronunciation, cmudict, parse_phones
 from .formation import form, plural_ending
 from .homographs import choose
 from .network import spelling_network
+from .normalise import normalise
+from .rules import words
 from .symbols import is_vowel
 from .tokens import Token
 
@@ -21,11 +23,11 @@ LETTER_NAMES: Mapping[str, str] = {
     "w": "D AH1 B AH0 L Y UW0", "x": "EH1 K S", "y": "W AY1", "z": "Z IY1",
 }  # fmt: skip
 
-_SHORT_WORDS = frozenset(
-    "AM AN AS AT AX BE BY DO GO HA HE HI HO IF IN IS IT LO ME MY NO OF OH ON OR OX SO TO UP WE YE MR MS ST DR".split()
+_SHORT_WORDS = words(
+    "AM AN AS AT AX BE BY DO GO HA HE HI HO IF IN IS IT LO ME MY NO OF OH ON OR OX SO TO UP WE YE MR MS ST DR"
 )
 """Two capitals that are a word said with emphasis; any others are an initialism."""
-_LETTERED = frozenset("vitamin hepatitis grade plan type group section class exhibit part appendix option schedule".split())
+_LETTERED = words("vitamin hepatitis grade plan type group section class exhibit part appendix option schedule")
 _INITIALISMS = frozenset(["WHO", "AIS"])
 _LONGEST_INITIALISM = 5
 _CASE_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -42,6 +44,10 @@ class Pronouncer:
 
     lexicon: Mapping[str, Pronunciation] = field(default_factory=dict)
     dictionary: Dictionary = field(default_factory=cmudict)
+
+    def normalise(self, text: str) -> str:
+        """See ``flowtts.text.normalise``."""
+        return normalise(text)
 
     def knows(self, word: str) -> bool:
         """True if this lower-case spelling, apostrophes and hyphens included, is looked up and not guessed."""
@@ -129,7 +135,9 @@ def _letter_a(context: Context) -> bool:
     """The letter and not the article: "vitamin A", "J A Smith"."""
     before = context.tokens[context.at - 1].text if context.back() else ""
     following = context.tokens[context.at + 1].text if context.ahead() else ""
-    if before.lower() in _LETTERED or any(len(near) == 1 and near.isupper() and near != "I" for near in (before, following)):
+    if before.lower() in _LETTERED or any(
+        len(near) == 1 and near.isupper() and near != "I" for near in (before, following)
+    ):
         return True
     return bool(before) and not (following and (following[0].isupper() or before[0].isupper()))
 

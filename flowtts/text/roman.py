@@ -1,4 +1,4 @@
-"""Roman numerals: after a ruler's name, after a word such as "Chapter", and standing alone where nothing else can be meant."""
+"""Roman numerals: after a ruler's name, after a word such as "Chapter", and alone where nothing else can be meant."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ _VALID = re.compile(r"M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3
 _RULERS = (
     "Adrian Albert Alexander Alfonso Alphonse Amadeus Artaxerxes Baldwin Benedict Boniface Carlos Catherine Charles "
     "Christian Clement Constantine Cyrus Darius David Edward Elizabeth Eric Ethelred Eugene Ferdinand Francis Franz "
-    "Frederick George Gregory Gustav Gustavus Haakon Harald Harold Henry Honorius Humbert Innocent Isabella Ivan James "
-    "Joan John Josef Joseph Juan Julius Justinian Leo Leopold Louis Magnus Malcolm Margaret Martin Mary Maximilian Mehmed "
-    "Michael Murad Napoleon Nebuchadnezzar Nicholas Olaf Oscar Otto Paul Pedro Peter Philip Pius Ptolemy Rameses Ramses "
-    "Richard Robert Rudolf Rudolph Selim Sixtus Stephen Suleiman Theodosius Thutmose Umberto Urban Valdemar Vladimir "
-    "Victor Wilhelm William Xerxes Emmanuel"
+    "Frederick George Gregory Gustav Gustavus Haakon Harald Harold Henry Honorius Humbert Innocent Isabella Ivan "
+    "James Joan John Josef Joseph Juan Julius Justinian Leo Leopold Louis Magnus Malcolm Margaret Martin Mary "
+    "Maximilian Mehmed Michael Murad Napoleon Nebuchadnezzar Nicholas Olaf Oscar Otto Paul Pedro Peter Philip Pius "
+    "Ptolemy Rameses Ramses Richard Robert Rudolf Rudolph Selim Sixtus Stephen Suleiman Theodosius Thutmose Umberto "
+    "Urban Valdemar Vladimir Victor Wilhelm William Xerxes Emmanuel"
 ).replace(" ", "|")
 _NUMBERED = (
-    "Act Apollo Appendix Article Book Bowl Canto Case Category Chapter Class Column Episode Exhibit Fantasy Figure Form "
-    "Grade Group Hall Level Line Mark Model Month No Number Page Part Period Phase Plan Plate Psalm Quest Rocky "
-    "Round Saturn Scene Schedule Section Season Series Sonnet Stage Step Table Tier Title Titan Tome Type Unit Version "
-    "Vol Volume War Week"
+    "Act Apollo Appendix Article Book Bowl Canto Case Category Chapter Class Column Episode Exhibit Fantasy Figure "
+    "Form Grade Group Hall Level Line Mark Model Month No Number Page Part Period Phase Plan Plate Psalm Quest "
+    "Rocky Round Saturn Scene Schedule Section Season Series Sonnet Stage Step Table Tier Title Titan Tome Type "
+    "Unit Version Vol Volume War Week"
 ).replace(" ", "|")
 _NUMERAL = r"[IVXLCDM]+"
-_AFTER_FIRST = re.compile(r"[.,;:)'\"]|\s*$|\s(?:of|in|was|had|has|and|is|died|reigned|became|to|who|ascended|granted|himself)\b")
+_AFTER_FIRST = re.compile(
+    r"[.,;:)'\"]|\s*$|\s(?:of|in|was|had|has|and|is|died|reigned|became|to|who|ascended|granted|himself)\b"
+)
 
 
 def value(numeral: str) -> int | None:

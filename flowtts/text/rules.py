@@ -35,6 +35,11 @@ def apply(rules: Iterable[Rule], text: str) -> str:
     return text
 
 
+def words(text: str) -> frozenset[str]:
+    """The set of the words of a text: how tables of words are written here."""
+    return frozenset(text.split())
+
+
 def before(match: re.Match[str]) -> str:
     """The text in front of a match, without trailing space."""
     return match.string[: match.start()].rstrip()

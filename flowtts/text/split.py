@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .abbreviations import DAYS, ENDINGS, MONTHS, STARTERS, STREETS, TITLES, WORDS
 
@@ -17,9 +18,21 @@ _BRACES = re.compile(r"\{[^{}]*\}")
 _SOUND = re.compile(r"[^\W_]")
 _AMBIGUOUS_TITLES = frozenset(["St", "Dr", "Ft", "Mt", "Hon", "Gen", "Rep", "Pres"])
 _NEVER_LAST = frozenset(
-    [*(title for title in TITLES if title not in _AMBIGUOUS_TITLES), "e.g", "i.e", "cf", "vs", "viz", "pp", "ca", "approx"]
+    [
+        *(title for title in TITLES if title not in _AMBIGUOUS_TITLES),
+        "e.g",
+        "i.e",
+        "cf",
+        "vs",
+        "viz",
+        "pp",
+        "ca",
+        "approx",
+    ]
 )
-_BEFORE_NUMBER = frozenset(["no", "nos", "p", "pp", "ch", "sec", "art", "fig", "figs", "vol", "vols", "chap", "eq", "eqn"])
+_BEFORE_NUMBER = frozenset(
+    ["no", "nos", "p", "pp", "ch", "sec", "art", "fig", "figs", "vol", "vols", "chap", "eq", "eqn"]
+)
 _SELDOM_LAST = frozenset([*_AMBIGUOUS_TITLES, *STREETS, *ENDINGS, *MONTHS, *DAYS, *WORDS, "al"])
 _SMALLEST_CLAUSE = 12
 """A clause of fewer characters is not worth a chunk of its own."""
@@ -105,7 +118,7 @@ def ends_sentence(text: str, dot: int) -> bool:
 def _pieces(text: str, start: int, end: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
     """Consecutive spans between the cuts that lie inside (start, end)."""
     edges = [start, *sorted({cut for cut in cuts if start < cut < end}), end]
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [(a, b) for a, b in pairwise(edges) if a < b]
 
 
 def _width(text: str, start: int, end: int) -> int:
@@ -117,7 +130,7 @@ def _shorten(text: str, start: int, end: int, longest: int, held: Sequence[tuple
     if _width(text, start, end) <= longest:
         return [(start, end)]
     middle = (start + start + _width(text, start, end)) / 2
-    for pattern, margin in ((_CLAUSE_END, min(_SMALLEST_CLAUSE, longest // 3)), (_SPACE, 1)):
+    for pattern, margin in ((_CLAUSE_END, max(1, min(_SMALLEST_CLAUSE, longest // 3))), (_SPACE, 1)):
         cuts = [
             match.end()
             for match in pattern.finditer(text, start, end)

@@ -15,8 +15,13 @@ PAD = "PAD"
 PAUSES: tuple[str, ...] = ("SIL", "SIL,", "SIL.", "SIL?", "SIL!")
 """Plain gap (may last no time), clause pause, and the ends of a statement, question and exclamation."""
 
-CONSONANTS: tuple[str, ...] = tuple("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split())
-VOWELS: tuple[str, ...] = tuple("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+CONSONANTS: tuple[str, ...] = (
+    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N",
+    "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z", "ZH",
+)  # fmt: skip
+VOWELS: tuple[str, ...] = (
+    "AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW",
+)  # fmt: skip
 PHONES: tuple[str, ...] = tuple(sorted((*CONSONANTS, *(vowel + digit for vowel in VOWELS for digit in "012"))))
 """CMUdict's phones; a vowel ends in its stress: 0 none, 1 primary, 2 secondary."""
 

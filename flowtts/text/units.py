@@ -11,24 +11,29 @@ from .rules import Rule, after, rule
 UNITS: Mapping[str, str] = {
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "µm": "micrometer",
     "μm": "micrometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": "foot", "in": "inch", "kg": "kilogram",
-    "g": "gram", "mg": "milligram", "µg": "microgram", "μg": "microgram", "lb": "pound", "lbs": "pound", "oz": "ounce",
-    "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "gal": "gallon", "qt": "quart",
-    "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon", "ha": "hectare", "cc": "cubic centimeter",
-    "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
-    "min": "minute", "mins": "minute", "hr": "hour", "hrs": "hour", "h": "hour", "yr": "year", "yrs": "year",
-    "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "dB": "decibel", "V": "volt", "kV": "kilovolt",
-    "mV": "millivolt", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
-    "mA": "milliamp", "mAh": "milliamp hour", "Ω": "ohm", "J": "joule", "kJ": "kilojoule", "N": "newton", "Pa": "pascal",
+    "g": "gram", "mg": "milligram", "µg": "microgram", "μg": "microgram", "lb": "pound", "lbs": "pound",
+    "oz": "ounce", "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter", "cl": "centiliter",
+    "gal": "gallon", "qt": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon", "ha": "hectare",
+    "cc": "cubic centimeter", "s": "second", "sec": "second", "secs": "second", "ms": "millisecond",
+    "µs": "microsecond", "ns": "nanosecond", "min": "minute", "mins": "minute", "hr": "hour", "hrs": "hour",
+    "h": "hour", "yr": "year", "yrs": "year", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
+    "GHz": "gigahertz", "dB": "decibel", "V": "volt", "kV": "kilovolt", "mV": "millivolt", "W": "watt",
+    "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "mA": "milliamp",
+    "mAh": "milliamp hour", "Ω": "ohm", "J": "joule", "kJ": "kilojoule", "N": "newton", "Pa": "pascal",
     "kPa": "kilopascal", "hPa": "hectopascal", "psi": "P S I", "rpm": "R P M", "hp": "horsepower", "cal": "calorie",
     "kcal": "kilocalorie", "B": "byte", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
     "TB": "terabyte", "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
     "kbit": "kilobit", "Mbit": "megabit", "px": "pixel", "fps": "frame per second", "mph": "mile per hour",
     "kph": "kilometer per hour", "km/h": "kilometer per hour", "m/s": "meter per second", "mpg": "mile per gallon",
-    "kt": "knot", "cwt": "hundredweight", "t": "ton", "ct": "carat", "bpm": "beat per minute",
-    "K": "kelvin", "Mbit/s": "megabit per second", "kbit/s": "kilobit per second", "ft/s": "foot per second",
+    "kt": "knot", "cwt": "hundredweight", "t": "ton", "ct": "carat", "bpm": "beat per minute", "K": "kelvin",
+    "Mbit/s": "megabit per second", "kbit/s": "kilobit per second", "ft/s": "foot per second",
 }  # fmt: skip
-_SAME_MANY = frozenset(["hertz", "kilohertz", "megahertz", "gigahertz", "horsepower", "P S I", "R P M", "hundredweight", "kelvin"])
-_BARE = frozenset(["m", "in", "g", "l", "L", "s", "h", "V", "W", "J", "N", "B", "t", "pt", "K", "min", "cal", "mi", "ct", "kt", "ha"])
+_SAME_MANY = frozenset(
+    ["hertz", "kilohertz", "megahertz", "gigahertz", "horsepower", "P S I", "R P M", "hundredweight", "kelvin"]
+)
+_BARE = frozenset(
+    ["m", "in", "g", "l", "L", "s", "h", "V", "W", "J", "N", "B", "t", "pt", "K", "min", "cal", "mi", "ct", "kt", "ha"]
+)
 """Units that are also letters or words: read only where they touch the number or a full stop follows."""
 _SCALES: Mapping[str, str] = {"C": "Celsius", "F": "Fahrenheit"}
 _POWERS: Mapping[str, str] = {"2": "square", "3": "cubic"}

@@ -42,7 +42,9 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: torch.dtyp
         log.info("%s has no folder 'duration': taking the shipped duration model", folder)
     timed = _read(beside, DURATION_KIND)
     if timed.vocabulary != heard.vocabulary:
-        raise UserError(f"{beside} and {folder} have different vocabularies: train a duration model into {folder}/duration")
+        raise UserError(
+            f"{beside} and {folder} have different vocabularies: train a duration model into {folder}/duration"
+        )
     duration = DurationModel(load_config(DurationConfig, timed.config))
     checkpoint.load_state(duration, timed.state, beside)
     weights = f"{heard.hash}+{timed.hash}"

@@ -12,8 +12,9 @@ from flowtts.align import repeat
 from flowtts.mask import lengths_to_mask, masked_mean, random_span
 from flowtts.nn import Transformer, sinusoidal
 from flowtts.path import CondOT, interpolate
-from .config import AudioConfig
 from flowtts.types import Batch, Condition
+
+from .config import AudioConfig
 
 
 class AudioModel(nn.Module):

@@ -92,7 +92,10 @@ def speak_flite(voice: str, text: str, out: Path) -> list[tuple[str, float, floa
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "spoken.wav"
         done = subprocess.run(
-            ["flite", "-voice", voice, "-psdur", "-t", text, "-o", str(wave)], check=True, capture_output=True, text=True
+            ["flite", "-voice", voice, "-psdur", "-t", text, "-o", str(wave)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         samples, rate = sf.read(wave, dtype="float32")
     phones, start = [], 0.0
@@ -111,7 +114,7 @@ def speak_festival(voice: str, text: str, out: Path) -> list[tuple[str, float, f
         quoted = text.replace("\\", "").replace('"', "")
         script.write_text(
             f'({FESTIVAL_VOICES[voice]})\n(set! u (Utterance Text "{quoted}"))\n(utt.synth u)\n'
-            f"(utt.save.wave u \"{wave}\" 'riff)\n(utt.save.segs u \"{segments}\")\n"
+            f'(utt.save.wave u "{wave}" \'riff)\n(utt.save.segs u "{segments}")\n'
         )
         subprocess.run(["festival", "-b", str(script)], check=True, capture_output=True)
         samples, rate = sf.read(wave, dtype="float32")
@@ -145,9 +148,7 @@ def _speak_one(job: tuple[str, Sentence, Path]) -> dict[str, Any] | None:
     return _row(sentence.id, voice, sentence.text, out, phones)
 
 
-def _row(
-    name: str, voice: str, text: str, out: Path, phones: Sequence[tuple[str, float, float]]
-) -> dict[str, Any]:
+def _row(name: str, voice: str, text: str, out: Path, phones: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
     seconds = sf.info(out).duration
     timed = [[label, round(start, 4), round(min(end, seconds), 4)] for label, start, end in phones]
     audio = f"{out.parent.name}/{out.name}"

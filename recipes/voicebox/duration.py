@@ -65,8 +65,10 @@ class DurationModel(nn.Module):
         present = lengths_to_mask(batch.lengths, size)
         # Whole frames are dequantised, so that the flow has a density to learn.
         noise = torch.rand(batch.durations.shape, generator=rng).to(device) - 0.5
-        target = encode((batch.durations + noise).clamp(min=0)) if config.variant == "flow" else encode(
-            batch.durations.float()
+        target = (
+            encode((batch.durations + noise).clamp(min=0))
+            if config.variant == "flow"
+            else encode(batch.durations.float())
         )
         target = target * present
         start, end = random_span(batch.lengths, config.mask_low, config.mask_high, rng)
@@ -87,9 +89,7 @@ class DurationModel(nn.Module):
         return {"loss": masked_mean((predicted.float() - velocity[..., 0]) ** 2, counted)}
 
     @torch.no_grad()
-    def predict(
-        self, phones: Tensor, known: Tensor, given: Tensor, sampling: Sampling, rng: torch.Generator
-    ) -> Tensor:
+    def predict(self, phones: Tensor, known: Tensor, given: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
         """Durations in fractional frames (L,), the known ones as given.
 
         Args:

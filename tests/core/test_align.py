@@ -13,11 +13,11 @@ from flowtts.mask import lengths_to_mask, masked_mean, random_span
 
 def test_ghost_silences_of_the_paper() -> None:
     # arXiv 2306.15687: z = (SIL A B B SIL C D D D E E F SIL SIL), the silence between D and E has no frame.
-    names = "SIL A B SIL C SIL D E F SIL".split()
+    names = ["SIL", "A", "B", "SIL", "C", "SIL", "D", "E", "F", "SIL"]
     table = {name: i for i, name in enumerate(sorted(set(names)))}
     y = torch.tensor([[table[name] for name in names]])
     durations = torch.tensor([[1, 1, 2, 1, 1, 0, 3, 2, 1, 2]])
-    z = "SIL A B B SIL C D D D E E F SIL SIL".split()
+    z = ["SIL", "A", "B", "B", "SIL", "C", "D", "D", "D", "E", "E", "F", "SIL", "SIL"]
     assert repeat(y, durations)[0].tolist() == [table[name] for name in z]
 
 
@@ -36,7 +36,9 @@ def test_repeat_is_undone_by_counting(durations: list[int]) -> None:
     frames = repeat(values[None], torch.tensor([durations]))[0]
     assert torch.bincount(frames, minlength=len(durations) + 1)[1:].tolist() == durations
     runs, counts = collapse(frames)
-    assert counts.tolist() == [d for d in durations if d] and runs.tolist() == [i + 1 for i, d in enumerate(durations) if d]
+    assert counts.tolist() == [d for d in durations if d] and runs.tolist() == [
+        i + 1 for i, d in enumerate(durations) if d
+    ]
 
 
 @given(st.lists(st.floats(0, 50), min_size=1, max_size=40).filter(lambda d: sum(d) > 1), st.integers(1, 500))

@@ -14,7 +14,7 @@ from flowtts import voice as voices
 from flowtts.audio.io import read
 from flowtts.pipeline import Pipeline, derive, make_request
 from flowtts.text import FrontEnd
-from flowtts.types import VOICEBOX_MEL, VOCOS_MEL, Audio, MelSpec, Sampling, UserError
+from flowtts.types import VOCOS_MEL, VOICEBOX_MEL, Audio, MelSpec, Sampling, UserError
 from flowtts.vocoders.griffin_lim import GriffinLim
 
 FEW = {"solver": "euler", "steps": 2}
@@ -146,7 +146,9 @@ def test_bad_voices_are_refused(voice: str | Audio, text: str | None, message: s
 def test_wrong_transcript_of_a_voice_is_refused() -> None:
     heard = read(voices.resolve("rms", None)[0])
     with pytest.raises(UserError, match="does not fit"):
-        voices.prepare(heard, "Completely different words were written down here, I am quite afraid.", VOICEBOX_MEL, FrontEnd())
+        voices.prepare(
+            heard, "Completely different words were written down here, I am quite afraid.", VOICEBOX_MEL, FrontEnd()
+        )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,12 @@ def test_nothing_to_say_is_refused(tts: Pipeline, text: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    for arguments in (("voicebux",), ("voicebox", "vokos"), ("voicebox", "vocos", "cuda:99"), ("voicebox", "vocos", "cpu", "int3")):
+    for arguments in (
+        ("voicebux",),
+        ("voicebox", "vokos"),
+        ("voicebox", "vocos", "cuda:99"),
+        ("voicebox", "vocos", "cpu", "int3"),
+    ):
         with pytest.raises(UserError):
             flowtts.load(*arguments)
 

@@ -31,7 +31,7 @@ def test_table_is_large_enough() -> None:
     [
         "He said no, and that was that.",
         "I am the one who, as you know, did it; nobody else (not even John) was there!",
-        "In chapter two I wrote: \"What is it?\"",
+        'In chapter two I wrote: "What is it?"',
         "She'd've gone to the well-known o'clock place — if only...",
         "Mix the dill, he said. A civil man.",
     ],
@@ -80,13 +80,17 @@ def test_ordinals_and_years() -> None:
     ]  # fmt: skip
 
 
-_SMALL = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen".split()
-    )
-} | {word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_SMALL = {word: n for n, word in enumerate(_UNITS)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_GROUPS = ("thousand", "million", "billion", "trillion")
+_NUMERALS = (
+    (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"),
+    (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+)  # fmt: skip
 
 
 def _parse(words: str) -> int:
@@ -95,8 +99,8 @@ def _parse(words: str) -> int:
     for word in words.replace("-", " ").split():
         if word == "hundred":
             group *= 100
-        elif word in ("thousand", "million", "billion", "trillion"):
-            total += group * 1000 ** (1 + ["thousand", "million", "billion", "trillion"].index(word))
+        elif word in _GROUPS:
+            total += group * 1000 ** (1 + _GROUPS.index(word))
             group = 0
         else:
             group += _SMALL[word]
@@ -105,8 +109,7 @@ def _parse(words: str) -> int:
 
 def _roman(number: int) -> str:
     numeral = ""
-    for size, letters in ((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"),
-                          (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")):  # fmt: skip
+    for size, letters in _NUMERALS:
         numeral += letters * (number // size)
         number %= size
     return numeral

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,14 +22,16 @@ def test_chunks_joined_are_the_text(text: str, longest: int) -> None:
     chunks = split(text, longest)
     assert "".join(chunk.text for chunk in chunks) == text
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         assert before.end == after.start
         # A cut stands behind white space or a dash, never inside a word.
         assert before.text[-1].isspace() or before.text[-1] in "—" or after.text[0] in " —"
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from(["word", "a", "longer,", "end.", "stop!"]), min_size=1, max_size=60), st.integers(10, 80))
+@given(
+    st.lists(st.sampled_from(["word", "a", "longer,", "end.", "stop!"]), min_size=1, max_size=60), st.integers(10, 80)
+)
 def test_chunks_are_short(words: list[str], longest: int) -> None:
     assert all(len(chunk.text.rstrip()) <= longest for chunk in split(" ".join(words), longest))
 

@@ -43,7 +43,9 @@ def condition(batch: Batch) -> Condition:
     present = torch.arange(size)[None] < batch.frames[:, None]
     known = present & (torch.arange(size)[None] < batch.frames[:, None] // 3)
     text = repeat(batch.phones, batch.durations, size)
-    return Condition(text, batch.features * known[..., None], known, present, torch.ones(len(batch.frames), dtype=torch.bool))
+    return Condition(
+        text, batch.features * known[..., None], known, present, torch.ones(len(batch.frames), dtype=torch.bool)
+    )
 
 
 def count(config: AudioConfig) -> int:
@@ -95,7 +97,9 @@ def test_padded_equals_alone(stack: int, kernel: int) -> None:
     t = torch.tensor([0.3, 0.6])
     cond = condition(both)
     padded = net(both.features, t, cond)
-    alone = Condition(*(x[1:, :16] if x.ndim > 1 else x[1:] for x in (cond.text, cond.prompt, cond.known, cond.mask, cond.keep)))
+    alone = Condition(
+        *(x[1:, :16] if x.ndim > 1 else x[1:] for x in (cond.text, cond.prompt, cond.known, cond.mask, cond.keep))
+    )
     assert torch.allclose(padded[1, :16], net(both.features[1:, :16], t[1:], alone)[0], atol=1e-5)
 
 
@@ -128,7 +132,9 @@ def test_nothing_of_the_masked_frames_reaches_the_condition() -> None:
     net, batch = tiny(), make_batch([60, 45])
     cond, masked = net.condition(batch, torch.Generator().manual_seed(3))
     assert masked.any() and not cond.prompt[masked].any() and not cond.known[masked].any()
-    disturbed = replace(batch, features=torch.where(masked[..., None], torch.full_like(batch.features, 9.0), batch.features))
+    disturbed = replace(
+        batch, features=torch.where(masked[..., None], torch.full_like(batch.features, 9.0), batch.features)
+    )
     again, _ = net.condition(disturbed, torch.Generator().manual_seed(3))
     assert torch.equal(again.prompt, cond.prompt)
 

@@ -24,7 +24,9 @@ def tiny(variant: str = "regression", symbols: int = len(SYMBOLS)) -> DurationMo
 def recipe() -> Voicebox:
     torch.manual_seed(0)
     audio = AudioModel(
-        AudioConfig(body=BODY, mel=replace(VOICEBOX_MEL, n_mels=8), symbols=len(SYMBOLS), text_width=8, frames_per_token=2)
+        AudioConfig(
+            body=BODY, mel=replace(VOICEBOX_MEL, n_mels=8), symbols=len(SYMBOLS), text_width=8, frames_per_token=2
+        )
     )
     return Voicebox(audio, tiny(), SYMBOLS)
 
@@ -108,7 +110,9 @@ def test_infill_keeps_known_frames_and_fills_the_rest() -> None:
     assert torch.equal(made.features[:11], features[:11])
     assert made.nfe == 3 and made.network_calls == 6
     # What stands in the unknown part of the input must not matter.
-    other = box.infill(said, durations, torch.where(known[:, None], features, 7.0), known, sampling, torch.Generator().manual_seed(0))
+    other = box.infill(
+        said, durations, torch.where(known[:, None], features, 7.0), known, sampling, torch.Generator().manual_seed(0)
+    )
     assert torch.equal(made.features, other.features)
 
 
@@ -120,8 +124,12 @@ def test_say_returns_the_target_alone_and_hears_the_prompt() -> None:
     made = box.say(said, durations, prompt, sampling, torch.Generator().manual_seed(0))
     assert made.features.shape == (23, 8) and torch.equal(made.durations, durations)
     louder = replace(prompt, features=prompt.features + 2)
-    assert not torch.equal(made.features, box.say(said, durations, louder, sampling, torch.Generator().manual_seed(0)).features)
-    assert torch.equal(made.features, box.say(said, durations, prompt, sampling, torch.Generator().manual_seed(0)).features)
+    assert not torch.equal(
+        made.features, box.say(said, durations, louder, sampling, torch.Generator().manual_seed(0)).features
+    )
+    assert torch.equal(
+        made.features, box.say(said, durations, prompt, sampling, torch.Generator().manual_seed(0)).features
+    )
     assert box.say(said, durations, None, sampling, torch.Generator().manual_seed(0)).features.shape == (23, 8)
 
 
@@ -142,4 +150,6 @@ def test_refuses_models_of_another_vocabulary() -> None:
 
 def test_refuses_to_say_nothing() -> None:
     with pytest.raises(UserError, match="nothing to say"):
-        recipe().say(phones("SIL A_B".replace("A_B", "SIL.")), torch.tensor([0, 0]), None, Sampling(), torch.Generator())
+        recipe().say(
+            phones("SIL A_B".replace("A_B", "SIL.")), torch.tensor([0, 0]), None, Sampling(), torch.Generator()
+        )

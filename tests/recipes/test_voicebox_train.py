@@ -60,8 +60,12 @@ def test_trains_both_models_and_they_speak(manifest: Path, tmp_path: Path) -> No
         "voicebox", [manifest], tmp_path / "a", overrides=[*TINY, "train.sample_every=2"], vocode=vocode
     )
     assert audio.finished and audio.step == 3
-    assert heard and list((tmp_path / "a" / "samples").glob("*.png")) and list((tmp_path / "a" / "samples").glob("*.flac"))
-    losses = [row["loss"] for row in map(json.loads, (tmp_path / "a" / "log.jsonl").read_text().splitlines()) if "loss" in row]
+    assert (
+        heard and list((tmp_path / "a" / "samples").glob("*.png")) and list((tmp_path / "a" / "samples").glob("*.flac"))
+    )
+    losses = [
+        row["loss"] for row in map(json.loads, (tmp_path / "a" / "log.jsonl").read_text().splitlines()) if "loss" in row
+    ]
     assert losses and all(loss > 0 for loss in losses)
     timed = train("voicebox-duration", [manifest], tmp_path / "d", overrides=TINY)
     timed.folder.rename(audio.folder / "duration")

@@ -76,9 +76,7 @@ def test_head_inverts_a_true_stft() -> None:
 def test_parameters_are_as_published_and_within_the_budget() -> None:
     assert sum(p.numel() for p in VocosNetwork(VocosConfig()).parameters()) == 3_486_082
     published = VocosConfig(mel=VOCOS_MEL, dim=512, intermediate=1536, layers=8, n_fft=1024, padding="center")
-    with torch.device("meta"):
-        count = sum(p.numel() for p in VocosNetwork(published).parameters())
-    assert count == 13_531_650
+    assert sum(p.numel() for p in VocosNetwork(published).parameters()) == 13_531_650
 
 
 def test_configuration_refuses_nonsense() -> None:

@@ -69,8 +69,8 @@ def test_slopes_ignore_loudness_and_polarity_but_not_pitch() -> None:
 
     real = stft(500.0)
     assert float(slope_error(-0.5 * real, real)) < 0.02
-    # 31.25 Hz is a quarter turn per hop of 64 samples at 8 kHz: cos 90° = 0 over time, the same slope over frequency.
-    assert float(slope_error(stft(531.25), real)) == pytest.approx(0.5, abs=0.2)
+    # 31.25 Hz is a quarter turn per hop of 64 samples at 8 kHz: cos 90° = 0 over time alone makes one half.
+    assert float(slope_error(stft(503.0), real)) < 0.3 < 0.5 <= float(slope_error(stft(531.25), real)) < 1
     noise = torch.complex(_noise(*real.shape), _noise(*real.shape, seed=1))
     assert float(slope_error(noise, real)) == pytest.approx(1.0, abs=0.25)
 
@@ -96,9 +96,8 @@ def test_discriminators_shapes(samples: int) -> None:
 def test_narrow_discriminators_have_the_structure_of_the_full_ones() -> None:
     """At Vocos' own widths they have Vocos' own parameters."""
     package = require("vocos.discriminators", "")
-    with torch.device("meta"):
-        period, theirs = PeriodDiscriminator(5, (32, 128, 512, 1024, 1024)), package.DiscriminatorP(5)
-        assert sum(p.numel() for p in period.parameters()) == sum(p.numel() for p in theirs.parameters())
+    period, theirs = PeriodDiscriminator(5, (32, 128, 512, 1024, 1024)), package.DiscriminatorP(5)
+    assert sum(p.numel() for p in period.parameters()) == sum(p.numel() for p in theirs.parameters())
     spectrum, theirs = SpectrumDiscriminator(512, 32), package.DiscriminatorR(512)
     assert sum(p.numel() for p in spectrum.parameters()) == sum(p.numel() for p in theirs.parameters())
     x = _noise(1, 2048)
@@ -106,8 +105,7 @@ def test_narrow_discriminators_have_the_structure_of_the_full_ones() -> None:
 
 
 def test_full_discriminators_are_the_packages() -> None:
-    with torch.device("meta"):
-        judges = build("full", (2, 3), (), (512,), 0)
+    judges = build("full", (2,), (), (512,), 0)
     assert type(judges["period"]).__module__ == type(judges["spectrum"]).__module__ == "vocos.discriminators"
 
 
@@ -154,10 +152,10 @@ def test_cache_is_written_once_and_holds_what_was_read(tmp_path: Path) -> None:
 
 
 def test_overfits_one_sound() -> None:
-    config = replace(TINY, steps=60, adversarial_from=1.0, lr=5e-3, gain_db=0.0)
+    config = replace(TINY, steps=30, adversarial_from=1.0, lr=1e-2, gain_db=0.0)
     trainer = Trainer(config, _clips())
-    losses = [trainer.step()["reconstruction"] for _ in range(60)]
-    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+    losses = [trainer.step()["reconstruction"] for _ in range(30)]
+    assert np.mean(losses[-3:]) < 0.6 * np.mean(losses[:3])
 
 
 def test_discriminators_join_on_schedule_and_learn() -> None:
