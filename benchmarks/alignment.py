@@ -150,8 +150,8 @@ def match(aligner: Aligner, groups: dict[str, list[Row]]) -> None:
             print(f"{name} | {kind} | {len(own)} | deficit p5, p50, p95 {spread} | refused {refused:.3f}", flush=True)
     whole = [[t.deficit for t in everything if t.kind == k and t.deficit is not None] for k in ("right", "wrong")]
     words = [[d for t in everything if t.kind == k for d in t.words] for k in ("right", "wrong")]
-    print("utterances: limit %.2f slope %.2f" % fit_logistic(*whole))
-    print("words: limit %.2f slope %.2f" % fit_logistic(*words))
+    print("utterances: limit {:.2f} slope {:.2f}".format(*fit_logistic(*whole)))
+    print("words: limit {:.2f} slope {:.2f}".format(*fit_logistic(*words)))
 
 
 def main() -> int:

@@ -72,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), streams.out.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        streams.message("flowtts: stopped")
         return 130
     except Exception as error:
         status, line = _explain(error)

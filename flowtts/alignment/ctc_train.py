@@ -19,7 +19,14 @@ from flowtts.train import Run, TrainConfig, fit
 from flowtts.types import VOICEBOX_MEL, PathLike, UserError
 
 DEFAULTS = TrainConfig(
-    steps=20_000, learning_rate=2e-3, warmup=100, schedule="cosine", optimiser="adamw", clip=5.0, ema=0.995, log_every=20
+    steps=20_000,
+    learning_rate=2e-3,
+    warmup=100,
+    schedule="cosine",
+    optimiser="adamw",
+    clip=5.0,
+    ema=0.995,
+    log_every=20,
 )
 """A network this small wants larger steps than a speech model."""
 

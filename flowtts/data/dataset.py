@@ -69,7 +69,7 @@ class Corpus:
     def __post_init__(self) -> None:
         self._mel = LogMel(self.spec)
         self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
-        unknown = {p.symbol for cut in self.cuts for p in cut.phones} - self._ids.keys()
+        unknown = {symbol for cut in self.cuts for symbol in cut.symbols} - self._ids.keys()
         if unknown:
             raise UserError(
                 f"the manifest has {len(unknown)} phones outside the vocabulary, such as '{min(unknown)}'; "
@@ -90,7 +90,7 @@ class Corpus:
         if alignment is None:
             phones, durations = torch.tensor([self._ids[_SILENCE]]), torch.tensor([len(features)])
         else:
-            phones = torch.tensor([self._ids[p.symbol] for p in cut.phones])
+            phones = torch.tensor([self._ids[symbol] for symbol in cut.symbols])
             durations = alignment.durations(self.spec.frame_rate, len(features))
         return Item(cut.id, features, phones, durations, alignment is not None)
 
@@ -158,28 +158,31 @@ def crop(item: Item, max_frames: int, pauses: Sequence[bool], rng: np.random.Gen
     ends = item.durations.cumsum(0)
     starts = ends - item.durations
     pause = torch.tensor([pauses[i] for i in item.phones.tolist()])
-    last_start = int(starts[torch.searchsorted(starts, total - max_frames, right=False).clamp(max=len(starts) - 1)])
-    possible = torch.nonzero(pause & (starts <= last_start) & (item.durations <= max_frames))[:, 0]
+    latest = int(torch.searchsorted(starts, total - max_frames).clamp(max=len(starts) - 1))
+    usable = (starts <= starts[latest]) & (item.durations <= max_frames)
+    possible = torch.nonzero(usable & pause)[:, 0]
     if not len(possible):
-        possible = torch.nonzero((starts <= last_start) & (item.durations <= max_frames))[:, 0]
-    if not len(possible):
-        # One phone longer than the limit, in practice a long silence: a piece of it.
-        longest = int(item.durations.argmax())
-        begin = int(starts[longest])
-        return replace(
-            item, features=item.features[begin : begin + max_frames], phones=item.phones[longest : longest + 1],
-            durations=torch.tensor([max_frames]),
-        )  # fmt: skip
-    first = int(possible[int(rng.integers(len(possible)))])
-    begin = int(starts[first])
-    stop = int((ends <= begin + max_frames).sum())  # one past the last phone that ends in time
-    final = torch.nonzero(pause[first + 1 : stop])[:, 0]
-    if len(final) and int(ends[first + 1 + int(final[-1])]) > begin:
-        stop = first + 2 + int(final[-1])
-    return replace(
-        item, features=item.features[begin : int(ends[stop - 1])], phones=item.phones[first:stop],
-        durations=item.durations[first:stop],
-    )  # fmt: skip
+        possible = torch.nonzero(usable)[:, 0]
+    if len(possible):
+        first = int(possible[int(rng.integers(len(possible)))])
+        begin = int(starts[first])
+        stop = int((ends <= begin + max_frames).sum())  # one past the last phone that ends in time
+        closing = torch.nonzero(pause[first:stop] & (ends[first:stop] > begin))[:, 0]
+        if len(closing) and int(closing[-1]) > 0:
+            stop = first + int(closing[-1]) + 1
+        if int(ends[stop - 1]) > begin:
+            return _part(item, first, stop, begin, int(ends[stop - 1]))
+    # One phone fills the limit, in practice a long silence: a piece of it.
+    longest = int(item.durations.argmax())
+    begin = int(starts[longest])
+    return _part(item, longest, longest + 1, begin, begin + min(max_frames, int(item.durations[longest])))
+
+
+def _part(item: Item, first: int, stop: int, begin: int, end: int) -> Item:
+    """Phones [first, stop) over frames [begin, end); a phone that is cut through gives up the rest."""
+    durations = item.durations[first:stop].clone()
+    durations[-1] -= int(durations.sum()) - (end - begin)
+    return replace(item, features=item.features[begin:end], phones=item.phones[first:stop], durations=durations)
 
 
 def join(first: Item, second: Item, pauses: Sequence[bool]) -> Item:
@@ -258,7 +261,7 @@ def corpus_batches(
 ) -> Callable[[int, int], Iterator[Batch]]:
     """``batches`` of a corpus in memory."""
     # Utterances are joined only with their like: the speaker's name is qualified by whether there is a transcript.
-    speakers = [None if c.speaker is None else f"{bool(c.phones)} {c.speaker}" for c in corpus.cuts]
+    speakers = [None if c.speaker is None else f"{bool(c.symbols)} {c.speaker}" for c in corpus.cuts]
     lengths = [corpus.frames(i) for i in range(len(corpus))]
     plan = BatchPlan(
         lengths, max_frames_per_batch=max_frames_per_batch, seed=seed, max_frames=max_frames, speakers=speakers,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flowtts.alignment.base import Alignment, PhoneTime
 from flowtts.compat import require
@@ -26,25 +32,32 @@ def lhotse() -> ModuleType:
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """What training needs to know of a cut without reading its sound.
+    """What training needs to know of a cut without reading its sound; compact, as a corpus has many.
 
     Attributes:
         cut: Lhotse's, which loads the sound.
         id: the cut's.
         speaker: or None.
         seconds: its length.
-        phones: symbols and times from the cut's start; empty if it is not transcribed.
+        symbols: its phones; empty if it is not transcribed.
+        ends: (L,) float64 seconds from the cut's start at which they end; each begins where the one before ended.
     """
 
     cut: Any
     id: str
     speaker: str | None
     seconds: float
-    phones: tuple[PhoneTime, ...]
+    symbols: tuple[str, ...]
+    ends: NDArray[np.float64]
 
     def alignment(self) -> Alignment | None:
-        """For its ``durations``."""
-        return Alignment((), self.phones) if self.phones else None
+        """Times of its phones (words are not known here), or None."""
+        if not self.symbols:
+            return None
+        bounds = [0.0, *self.ends.tolist()]
+        return Alignment(
+            (), tuple(PhoneTime(s, -1, a, b) for s, (a, b) in zip(self.symbols, pairwise(bounds), strict=True))
+        )
 
 
 def write_manifests(out: Path, entries: Iterable[dict[str, Any]]) -> Path:
@@ -122,7 +135,7 @@ def read_cuts(path: PathLike) -> Iterator[Timed]:
     try:
         for cut in package.CutSet.from_file(path):
             yield _timed(path, cut)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, AssertionError, zlib.error) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: is broken ({type(error).__name__}: {reason}); prepare it again") from error
 
@@ -132,11 +145,11 @@ def _timed(path: Path, cut: Any) -> Timed:
         raise UserError(f"{path}: cut {cut.id} has {len(cut.supervisions)} supervisions; trim the cuts to one each")
     supervision = cut.supervisions[0] if cut.supervisions else None
     items = ((supervision.alignment or {}).get("phone") or []) if supervision is not None else []
-    phones: list[PhoneTime] = []
-    clock = 0.0
-    for i, item in enumerate(items):
-        # Each phone begins where the one before ended: rounding in the manifest leaves no gaps.
-        end = cut.duration if i + 1 == len(items) else min(max(item.start + item.duration, clock), cut.duration)
-        phones.append(PhoneTime(item.symbol, -1, clock, max(end, clock), item.score))
-        clock = phones[-1].end
-    return Timed(cut, cut.id, supervision.speaker if supervision is not None else None, cut.duration, tuple(phones))
+    ends = np.array([item.start + item.duration for item in items], dtype=np.float64)
+    if len(ends):
+        # Rounding in the manifest must leave neither gaps nor overlaps.
+        ends = np.maximum.accumulate(np.clip(ends, 0.0, cut.duration))
+        ends[-1] = cut.duration
+    speaker = supervision.speaker if supervision is not None else None
+    symbols = tuple(sys.intern(item.symbol) for item in items)
+    return Timed(cut.drop_supervisions(), cut.id, speaker, cut.duration, symbols, ends)

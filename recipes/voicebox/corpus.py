@@ -164,12 +164,22 @@ def _finish(root: Path, voice: str, rows: Iterable[dict[str, Any] | None]) -> No
     print(f"{voice}: {len(kept)} sentences, {hours:.2f} h", file=sys.stderr, flush=True)
 
 
-def speak(root: Path, sentences: Sequence[Sentence], counts: dict[str, int], processes: int) -> None:
-    """Speak consecutive slices of ``sentences`` with each voice; finished voices are skipped."""
+def speak(
+    root: Path, sentences: Sequence[Sentence], counts: dict[str, int], processes: int, held_out: bool = False
+) -> None:
+    """Speak consecutive slices of ``sentences`` with each voice; finished voices are skipped.
+
+    Args:
+        root: where.
+        sentences: all of them.
+        counts: sentences by voice.
+        processes: at once.
+        held_out: speak sentences that are held out, for evaluation, instead of those that are not.
+    """
     for program in ("flite", "festival"):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not installed; install it with your package manager")
-    usable = [s for s in sentences if not is_held_out(s.id)]
+    usable = [s for s in sentences if is_held_out(s.id) == held_out]
     first = 0
     with ProcessPoolExecutor(processes) as pool:
         for voice, count in counts.items():
@@ -262,13 +272,14 @@ def main() -> None:
     parser.add_argument("--counts", default="rms=950,slt=950,awb=950,kal16=300,slt_hts=400", help="sentences per voice")
     parser.add_argument("--voices", type=int, default=24, help="pseudo-speakers")
     parser.add_argument("--each", type=int, default=80, help="sentences per pseudo-speaker")
+    parser.add_argument("--held-out", action="store_true", help="speak held-out sentences, for evaluation")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     sentences = read_sentences(args.text)
     if args.stage == "speak":
         pairs = (item.split("=") for item in args.counts.split(","))
-        speak(args.out, sentences, {voice: int(n) for voice, n in pairs}, args.processes)
+        speak(args.out, sentences, {voice: int(n) for voice, n in pairs}, args.processes, args.held_out)
     elif args.stage == "warp":
         warp(args.out, sentences, args.voices, args.each, args.processes)
     else:

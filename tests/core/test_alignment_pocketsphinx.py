@@ -119,9 +119,7 @@ def test_too_short_a_recording_is_refused(aligner: PocketsphinxAligner, spoken: 
         aligner.align(Audio(spoken.samples[:3200], 16_000), analysis)
 
 
-def test_a_fifth_of_a_second_can_be_aligned(
-    aligner: PocketsphinxAligner, spoken: Audio, front_end: FrontEnd
-) -> None:
+def test_a_fifth_of_a_second_can_be_aligned(aligner: PocketsphinxAligner, spoken: Audio, front_end: FrontEnd) -> None:
     piece = Audio(spoken.samples[round(2.497 * 16_000) : round(2.717 * 16_000)], 16_000)
     made = aligner.align(piece, front_end.analyse("heard"))
     assert made.seconds == pytest.approx(0.22) and made.words[0].end > made.words[0].start

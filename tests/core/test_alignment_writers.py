@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_srt_is_exact(tmp_path: Path) -> None:
     made, analysis = sentence('She said: "Stop here, please." Did he (really) stop? No.', 0.4, 0.25)
     write_alignment(tmp_path / "a.srt", made, analysis)
     assert (tmp_path / "a.srt").read_text() == (
-        "1\n00:00:00,000 --> 00:00:02,250\nShe said: \"Stop here, please.\"\n\n"
+        '1\n00:00:00,000 --> 00:00:02,250\nShe said: "Stop here, please."\n\n'
         "2\n00:00:02,500 --> 00:00:04,100\nDid he (really) stop?\n\n"
         "3\n00:00:04,350 --> 00:00:05,000\nNo.\n"
     )
@@ -87,7 +88,7 @@ def test_subtitles_keep_their_limits_and_all_words() -> None:
     assert " ".join(line for c in found for line in c.lines) == text
     assert all(len(c.lines) <= 2 and all(len(line) <= LINE for line in c.lines) for c in found)
     assert all(c.end - c.start <= LONGEST + 1e-9 for c in found)
-    assert all(a.end <= b.start + 1e-9 for a, b in zip(found, found[1:], strict=False))
+    assert all(a.end <= b.start + 1e-9 for a, b in itertools.pairwise(found))
     assert found[0].lines[-1].endswith("hall,"), "a full subtitle ends with a clause rather than in the middle of one"
     assert any(c.lines[-1].endswith("twice.") for c in found)
 

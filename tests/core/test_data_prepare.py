@@ -15,7 +15,7 @@ from flowtts.alignment import Alignment, PhoneTime, PocketsphinxAligner
 from flowtts.alignment.base import gather_words
 from flowtts.alignment.textgrid import Interval, TextGrid, Tier, write_textgrid
 from flowtts.data import prepare
-from flowtts.data.manifest import read_cuts
+from flowtts.data.manifest import Timed, read_cuts
 from flowtts.text import Analysis
 from flowtts.types import Audio, UserError
 
@@ -65,6 +65,12 @@ def rejected(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "row\treason"
     return dict(line.split("\t") for line in lines[1:])
+
+
+def phones_of(cut: Timed) -> tuple[PhoneTime, ...]:
+    made = cut.alignment()
+    assert made is not None
+    return made.phones
 
 
 def test_every_kind_of_bad_row_is_reported_and_none_stops_the_run(tmp_path: Path, aligner: EvenAligner) -> None:
@@ -151,7 +157,7 @@ def test_a_rerun_does_only_what_is_left(tmp_path: Path, aligner: EvenAligner) ->
 
     # One row corrected, the missing recording found, the journal cut in the middle of its last line.
     sound(tmp_path / "missing.wav")
-    source = table(tmp_path, *(rows[:2] + ["2.wav\tSay something else.\tann"] + rows[3:]))
+    source = table(tmp_path, *([*rows[:2], "2.wav\tSay something else.\tann", *rows[3:]]))
     journal = tmp_path / "out" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().rstrip(b"\n")[:-9])
     third = prepare("table", source, tmp_path / "out", aligner=aligner)
@@ -199,7 +205,7 @@ def test_worker_processes_give_the_same(tmp_path: Path) -> None:
     two = prepare("table", source, tmp_path / "two", jobs=2)
     assert (one.accepted, one.faults) == (two.accepted, two.faults) == (2, {"audio": 1})
     for a, b in zip(read_cuts(one.cuts), read_cuts(two.cuts), strict=True):
-        assert (a.id, a.speaker, a.phones) == (b.id, b.speaker, b.phones)
+        assert (a.id, a.speaker, a.symbols) == (b.id, b.speaker, b.symbols) and np.array_equal(a.ends, b.ends)
 
 
 def test_sound_alone(tmp_path: Path, aligner: EvenAligner) -> None:
@@ -207,20 +213,25 @@ def test_sound_alone(tmp_path: Path, aligner: EvenAligner) -> None:
     sound(tmp_path / "src" / "ann" / "1.wav")
     report = prepare("folder", tmp_path / "src", tmp_path / "out", aligner=aligner)
     cut = next(read_cuts(report.cuts))
-    assert (cut.id, cut.speaker, cut.phones) == ("ann/1", "ann", ())
+    assert (cut.id, cut.speaker, cut.symbols, cut.alignment()) == ("ann/1", "ann", (), None)
     assert not Path(aligner.log).exists()
 
 
 def test_engine_labels_are_taken_as_they_are(tmp_path: Path) -> None:
     row = {**SPOKEN, "id": "a", "audio": str(ASSETS / "spoken.flac")}
-    (tmp_path / "rms.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "b", "text": "Not at all."}) + "\n")
+    (tmp_path / "rms.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps({**row, "id": "b", "text": "Not at all."}) + "\n"
+    )
     report = prepare("engine", tmp_path, tmp_path / "out")
-    assert rejected(report.rejections) == {"rms/b": "the labelled phones do not fit the text; give the words that were said"}
+    assert rejected(report.rejections) == {
+        "rms/b": "the labelled phones do not fit the text; give the words that were said"
+    }
     cut = next(read_cuts(report.cuts))
-    spoken = [(p.start, p.end) for p in cut.phones if not p.symbol.startswith("SIL")]
+    phones = phones_of(cut)
+    spoken = [(p.start, p.end) for p in phones if not p.symbol.startswith("SIL")]
     truth = [(a, b) for label, a, b in SPOKEN["phones"] if label != "pau"]
     assert np.allclose(spoken, truth, atol=1e-4)
-    assert [p.symbol for p in cut.phones[:4]] == ["SIL", "DH_B", "IY0_E", "SIL"]
+    assert [p.symbol for p in phones[:4]] == ["SIL", "DH_B", "IY0_E", "SIL"]
 
 
 def test_textgrids_are_imported(tmp_path: Path, aligner: EvenAligner) -> None:
@@ -234,7 +245,7 @@ def test_textgrids_are_imported(tmp_path: Path, aligner: EvenAligner) -> None:
     report = prepare("table", source, tmp_path / "out", aligner=aligner, textgrids=tmp_path / "grids")
     assert "holds no TextGrid named b.TextGrid" in rejected(report.rejections)["b"]
     cut = next(read_cuts(report.cuts))
-    assert [(p.symbol, p.start, p.end) for p in cut.phones] == [
+    assert [(p.symbol, p.start, p.end) for p in phones_of(cut)] == [
         ("SIL", 0.0, 0.25), ("N_B", 0.25, 0.5), ("OW1_E", 0.5, 0.75), ("SIL.", 0.75, 1.0),
     ]  # fmt: skip
 

@@ -31,8 +31,9 @@ def test_librispeech(tmp_path: Path) -> None:
     put(tmp_path / "train/19/198/19-198.trans.txt", "19-198-0000 IT WAS MR SMITH\n19-198-0001\n")
     folder = tmp_path / "train/19/198"
     assert list(read_rows("librispeech", tmp_path)) == [
-        Row("19-198-0000", folder / "19-198-0000.flac", "it was mr smith", "19"), Broken("19-198-0001", "no transcript"),
-    ]  # fmt: skip
+        Row("19-198-0000", folder / "19-198-0000.flac", "it was mr smith", "19"),
+        Broken("19-198-0001", "no transcript"),
+    ]
 
 
 def test_libritts(tmp_path: Path) -> None:
@@ -74,7 +75,13 @@ def test_table(tmp_path: Path) -> None:
 
 
 def test_engine(tmp_path: Path) -> None:
-    row = {"id": "a", "voice": "rms", "text": "Hi.", "audio": "rms/a.flac", "phones": [["hh", 0, 0.1], ["ay", 0.1, 0.3]]}
+    row = {
+        "id": "a",
+        "voice": "rms",
+        "text": "Hi.",
+        "audio": "rms/a.flac",
+        "phones": [["hh", 0, 0.1], ["ay", 0.1, 0.3]],
+    }
     put(tmp_path / "rms.jsonl", json.dumps(row) + "\n{broken\n" + json.dumps({"id": "b"}) + "\n")
     good, *bad = read_rows("engine", tmp_path)
     labels = (("hh", 0.0, 0.1), ("ay", 0.1, 0.3))
