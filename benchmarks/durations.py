@@ -33,11 +33,10 @@ def utterances(manifest: Path, most: int) -> list[tuple[Tensor, Tensor, Tensor]]
     found = []
     for cut in read_cuts(manifest):
         alignment = cut.alignment()
-        if alignment is None or len(cut.phones) < 12:
+        if alignment is None or len(cut.symbols) < 12:
             continue
-        symbols = [phone.symbol for phone in cut.phones]
         frames = alignment.durations(FRAME_RATE, round(cut.seconds * FRAME_RATE))
-        found.append((torch.tensor(ids(symbols)), frames, torch.tensor([is_pause(s) for s in symbols])))
+        found.append((torch.tensor(ids(cut.symbols)), frames, torch.tensor([is_pause(s) for s in cut.symbols])))
     return found[:: max(1, len(found) // most)][:most]
 
 
@@ -73,12 +72,19 @@ def _draws(model: DurationModel | None) -> int:
 
 
 def _predict(
-    model: DurationModel | None, phones: Tensor, known: Tensor, frames: Tensor, silent: Tensor, average: list[Tensor], seed: int
+    model: DurationModel | None,
+    phones: Tensor,
+    known: Tensor,
+    frames: Tensor,
+    silent: Tensor,
+    average: list[Tensor],
+    seed: int,
 ) -> Tensor:
     if model is None:
         return torch.where(silent, average[1], average[0])
     rng = torch.Generator().manual_seed(seed)
-    return model.predict(phones, known, frames, Sampling(solver="midpoint", steps=8), rng).double()
+    made: Tensor = model.predict(phones, known, frames, Sampling(solver="midpoint", steps=8), rng)
+    return made.double()
 
 
 def main() -> None:

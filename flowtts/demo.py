@@ -48,8 +48,17 @@ class Spoken:
     prompt: Audio
 
 
-def make(out: Path, console: Console) -> dict[str, Any]:
-    """Speak, score and write ``out``/index.html, the recordings and scores.json. Returns the scores."""
+def make(out: Path, console: Console, **options: Any) -> dict[str, Any]:
+    """Speak, score and write ``out``/index.html, the recordings and scores.json.
+
+    Args:
+        out: a folder, made if missing.
+        console: where the table goes.
+        **options: of ``Pipeline.say``, e.g. steps.
+
+    Returns:
+        Every metric's value, interval, back end and count.
+    """
     out.mkdir(parents=True, exist_ok=True)
     tts = flowtts.load()
     spoken = []
@@ -57,7 +66,7 @@ def make(out: Path, console: Console) -> dict[str, Any]:
         prompt = read(resolve(voice, None)[0])
         for number, text in enumerate(SENTENCES, 1):
             console.print(f"[dim]{voice}:[/dim] {text}")
-            speech = tts.say(text, voice=voice, seed=number)
+            speech = tts.say(text, voice=voice, seed=number, **options)
             name = f"{voice}-{number}"
             speech.save(out / f"{name}.wav")
             spoken.append(Spoken(name, voice, text, speech, prompt))

@@ -52,6 +52,8 @@ class VocosConfig:
             raise ValueError(f"padding is same or center, not {self.padding}")
         if self.n_fft < 2 * self.mel.hop_length:
             raise ValueError("the inverse STFT needs n_fft of at least two hops")
+        if self.polish < 0:
+            raise ValueError(f"polish is a number of iterations, not {self.polish}")
 
 
 class VocosNetwork(nn.Module):
@@ -91,7 +93,8 @@ class VocosVocoder:
         """Takes the network over and puts it into evaluation mode."""
         self.network = network.eval().requires_grad_(False)
         polish = network.config.polish
-        self._polish = GriffinLim(network.config.mel, iterations=polish) if polish > 0 else None
+        # Less momentum than from random phases: 0.99 first throws away part of a good start (measured: worse at 16).
+        self._polish = GriffinLim(network.config.mel, iterations=polish, momentum=0.9) if polish > 0 else None
 
     @property
     def spec(self) -> MelSpec:

@@ -85,7 +85,7 @@ def test_short_format_with_comments(tmp_path: Path) -> None:
         (LONG[:400], "the end of the file"),
         (
             LONG.replace("xmax = 2.05\n            text", "xmax = 0.1\n            text"),
-            "line 21: interval 'hello' ends before",
+            "line 22: interval 'hello' ends before",
         ),
         (LONG.replace('"IntervalTier"', '"OtherTier"'), "unknown kind of tier 'OtherTier'"),
         (LONG.replace("size = 2\nitem", "size = 2.5\nitem"), "a count expected"),

@@ -84,6 +84,8 @@ def test_configuration_refuses_nonsense() -> None:
         VocosConfig(padding="valid")
     with pytest.raises(ValueError, match="two hops"):
         VocosConfig(n_fft=160)
+    with pytest.raises(ValueError, match="polish"):
+        VocosConfig(polish=-1)
 
 
 def test_checkpoint_round_trip_in_half_precision(tmp_path: Path) -> None:
