@@ -144,10 +144,10 @@ def gruut_reader() -> Reader | None:
     """The conditional random field of gruut, its IPA as ARPAbet; None where gruut is not installed."""
     if importlib.util.find_spec("gruut") is None or importlib.util.find_spec("gruut_lang_en") is None:
         return None
-    import gruut_lang_en
     from gruut.g2p import GraphemesToPhonemes
 
-    model = GraphemesToPhonemes(Path(gruut_lang_en.__file__).parent / "g2p" / "model.crf")
+    data = importlib.import_module("gruut_lang_en")
+    model = GraphemesToPhonemes(Path(str(data.__file__)).parent / "g2p" / "model.crf")
     return lambda word: from_ipa(model(word))
 
 
@@ -173,17 +173,20 @@ def pocketsphinx_reader() -> Reader | None:
     return lambda word: entries.get(word, ())
 
 
-def formed(words: frozenset[str]) -> Reader:
-    """Word formation from what CMUdict has beside ``words``; empty where it does not apply."""
+def formed(unknown: frozenset[str]) -> Reader:
+    """Word formation from what CMUdict has beside ``unknown``; empty where it does not apply."""
     dictionary = cmudict()
-    return lambda word: form(word, lambda part: () if part in words else dictionary.best(part))
+    return lambda word: form(word, lambda part: () if part in unknown else dictionary.best(part))
 
 
 def compare(title: str, references: References) -> None:
     """Network, word formation and gruut over words that the dictionary is not to know."""
     network, gruut = spelling_network(), gruut_reader()
     by_form = formed(frozenset(references))
-    readers = {"network alone": network, "formation, else network": lambda word: by_form(word) or network(word)}
+    readers: dict[str, Reader] = {
+        "network alone": network,
+        "formation, else network": lambda word: by_form(word) or network(word),
+    }
     if gruut is not None:
         readers["gruut CRF"] = gruut
     print(f"{title}: {len(references)} words")
@@ -212,7 +215,7 @@ def main() -> None:
     if args.lexicon:
         references = read_lexicon(args.lexicon)
         print(f"{args.lexicon.name}; not in CMUdict: {' '.join(w for w in references if w not in cmudict()) or 'none'}")
-        readers = {
+        readers: dict[str, Reader | None] = {
             "flowtts": Pronouncer().word, "network alone": spelling_network(), "gruut CRF": gruut_reader(),
             "pocketsphinx": pocketsphinx_reader(),
         }  # fmt: skip

@@ -45,10 +45,10 @@ class Row:
 
 def canonical(text: str) -> str:
     """Lower-case words without accents or punctuation; dotted initials joined, documented abbreviations expanded."""
-    text = unicodedata.normalize("NFKD", text.lower())
-    text = "".join(letter for letter in text if not unicodedata.combining(letter)).replace("’", "'")
     text = re.sub(r"\bi\.\s?e\.", "that is ", text)
     text = re.sub(r"\be\.\s?g\.", "for example ", text)
+    text = unicodedata.normalize("NFKD", text.lower())
+    text = "".join(letter for letter in text if not unicodedata.combining(letter)).replace("’", "'")
     text = re.sub(r"\b((?:[a-z]{1,2}\.)+[a-z])\.", lambda match: match[1].replace(".", ""), text)
     text = _ABBREVIATION.sub(lambda match: _SAME[match[1]], text)
     return " ".join(re.sub(r"[^a-z0-9 ]", " ", text.replace("'", "")).split())

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--model", default="voicebox")
     parser.add_argument("--vocoder", default="vocos")
     parser.add_argument("options", nargs="*", help="steps=16 guidance=1.7 solver=euler …")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     tts = flowtts.load(arguments.model, arguments.vocoder)
     options = {key: _number(value) for key, _, value in (option.partition("=") for option in arguments.options)}
     for name in ("prompts", "voicebox", "copy-synthesis", "engine", "readers"):

@@ -84,10 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: Exception) -> tuple[int, str]:
     """The exit status and the one line for whatever a verb raised."""
     if isinstance(error, _USAGE_ERROR):
-        return (
-            2,
-            f"{_one_line(error.format_message())} (flowtts --help lists the verbs, flowtts VERB --help its options)",
-        )
+        where = "flowtts" if error.ctx is None else error.ctx.command_path
+        return 2, f"{_one_line(error.format_message())} (see {where} --help)"
     if isinstance(error, Misuse):
         return 2, _one_line(error)
     # Imported already if a UserError was raised at all; importing it here could itself fail where torch is broken.

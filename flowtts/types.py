@@ -247,7 +247,7 @@ class Sampling:
 
     solver: str = "midpoint"
     grid: str = "uniform"
-    steps: int = 16
+    steps: int = 8
     guidance: float = 1.7
     temperature: float = 1.0
 

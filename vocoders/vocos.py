@@ -115,6 +115,7 @@ class VocosVocoder:
             raise ValueError(f"vocos needs (B, T, {self.spec.n_mels}) features, not {tuple(features.shape)}")
         if features.shape[1] == 0:
             return features.new_zeros(features.shape[0], 0)
+        features = features.float()
         center = self.network.config.padding == "center"
         samples: Tensor = self.network(torch.cat([features, features[:, -1:]], dim=1) if center else features)
         return samples.clamp(-1.0, 1.0) if self._polish is None else self._polish.polish(features, samples)

@@ -186,6 +186,8 @@ def _samples(audio: Audio) -> np.ndarray:
 
 
 def _run(decoder: Any, data: bytes) -> None:
+    # Forgets the estimate of the noise, so that a result does not depend on what was aligned before.
+    decoder.start_stream()
     decoder.start_utt()
     decoder.process_raw(data, no_search=False, full_utt=True)
     decoder.end_utt()

@@ -145,7 +145,8 @@ def _timed(path: Path, cut: Any) -> Timed:
         raise UserError(f"{path}: cut {cut.id} has {len(cut.supervisions)} supervisions; trim the cuts to one each")
     supervision = cut.supervisions[0] if cut.supervisions else None
     items = ((supervision.alignment or {}).get("phone") or []) if supervision is not None else []
-    ends = np.array([item.start + item.duration for item in items], dtype=np.float64)
+    # Lhotse counts alignments from the start of the recording, in cuts too.
+    ends = np.array([item.start + item.duration - cut.start for item in items], dtype=np.float64)
     if len(ends):
         # Rounding in the manifest must leave neither gaps nor overlaps.
         ends = np.maximum.accumulate(np.clip(ends, 0.0, cut.duration))

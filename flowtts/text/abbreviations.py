@@ -130,6 +130,11 @@ REFERENCES: tuple[Rule, ...] = (
 )
 CALENDAR: tuple[Rule, ...] = (
     rule(
+        rf"\b({_names(MONTHS)})\.?\s?[–-]\s?({_names(MONTHS)})\b\.?",
+        lambda match: f"{MONTHS[match[1]]} to {MONTHS[match[2]]}",
+    ),
+    rule(rf"\b({_MONTH})\s?–\s?(?=(?:{_MONTH})\b)", r"\1 to "),
+    rule(
         rf"\b({_names(DAYS)})\.?\s?[–-]\s?({_names(DAYS)})\b\.?", lambda match: f"{DAYS[match[1]]} to {DAYS[match[2]]}"
     ),
     rule(rf"\b({_names(MONTHS)})\.?(?=\s\d{{1,4}}\b|\s\d{{1,2}}(?:st|nd|rd|th)\b)", _from(MONTHS)),
@@ -151,6 +156,10 @@ NAMES: tuple[Rule, ...] = (
     rule(rf"\b({_names(_UNDOTTED)})\b", _from(_UNDOTTED)),
 )
 LETTERS: tuple[Rule, ...] = (
+    rule(
+        r"(?<=\d)\s?[AaPp]\.\s[Mm]\.",
+        lambda match: " " + re.sub(r"[.\s]", "", match.group()).upper() + stop_after(match),
+    ),
     rule(r"\bPh\.\s?D\.", _degree),
     rule(r"\b(?:LL\.[DBM]|[BM]\.Sc|D\.Phil|Ed\.D)\.", _degree),
     rule(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.(?!\w)", _initialism),

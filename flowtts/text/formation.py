@@ -18,16 +18,18 @@ _VOWEL_LETTERS = "aeiou"
 _SHORTEST_STEM = 3
 _SHORTEST_PART = 3
 _SHORT_PARTS = words(
-    "air arm art bar bed bee big bow box boy bug bus can cap car cat cow cup cut day dog ear egg end eye far fat fin fir fly "
-    "fog fox fur gas god gun ham hat hay hen hip hog hot ice ink jam jar jaw jet key kit lap law leg lid lip log low mad man "
-    "map mat men mud net new nut oak oat off oil old one owl pan paw pay pea pen pet pie pig pin pit pot pub rag rat raw red "
-    "rib rod row rug run rye saw sea set six sky son sun tar tax tea ten tie tin tip toe top toy tub two van war wax way web "
-    "wet wig win yet you any all for her him his how non not out own per the too who why"
+    "air arm art bar bed bee big bow box boy bug bus can cap car cat cow cup cut day dog ear egg end eye far fat "
+    "fin fir fly fog fox fur gas god gun ham hat hay hen hip hog hot ice ink jam jar jaw jet key kit lap law leg "
+    "lid lip log low mad man map mat men mud net new nut oak oat off oil old one owl pan paw pay pea pen pet pie "
+    "pig pin pit pot pub rag rat raw red rib rod row rug run rye saw sea set six sky son sun tar tax tea ten tie "
+    "tin tip toe top toy tub two van war wax way web wet wig win yet you any all for her him his how non not out "
+    "own per the too who why"
 )
 """Short words that do make compounds; the dictionary's other words of three letters are mostly names."""
 _NO_LAST_PARTS = words(
-    "ally ance ates ative atory ence eral ered eres erie erous eral etta ette iade ical icks ious ists ites itis izer lings "
-    "ness ogram osis ster tion ture ured ures uria uses ular ison ions ials ates ares aria arian ator ators inger"
+    "ally ance ates ative atory ence eral ered eres erie erous eral etta ette iade ical icks ious ists ites itis "
+    "izer lings ness ogram osis ster tion ture ured ures uria uses ular ison ions ials ates ares aria arian ator "
+    "ators inger"
 )
 """Names in the dictionary that are endings in almost every word."""
 
@@ -48,12 +50,12 @@ _PREFIXES: Mapping[str, str] = {
     "counter": "K AW2 N T ER0", "micro": "M AY2 K R OW0", "auto": "AO2 T OW0", "hyper": "HH AY2 P ER0",
     "mini": "M IH2 N IY0", "ultra": "AH2 L T R AH0", "mid": "M IH2 D", "up": "AH2 P", "down": "D AW2 N",
 }  # fmt: skip
-
-
 _BRITISH = (
-    (r"is(e[srd]?|ing|ation|ations)$", r"iz\1"), (r"our", "or"), (r"tre(s?)$", r"ter\1"), (r"ll(ed|ing|er|ers)$", r"l\1"),
-    (r"ogue(s?)$", r"og\1"), (r"ae|oe", "e"), (r"ence(s?)$", r"ense\1"), (r"xion(s?)$", r"ction\1"),
+    (r"is(e[srd]?|ing|ation|ations)$", r"iz\1"), (r"our", "or"), (r"tre(s?)$", r"ter\1"),
+    (r"ll(ed|ing|er|ers)$", r"l\1"), (r"ogue(s?)$", r"og\1"), (r"ae|oe", "e"), (r"ence(s?)$", r"ense\1"),
+    (r"xion(s?)$", r"ction\1"),
 )  # fmt: skip
+"""British spellings and the American ones that CMUdict has."""
 
 
 def form(word: str, known: Lookup) -> Pronunciation:

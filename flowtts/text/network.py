@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,12 @@ class SpellingNetwork:
 
 def _sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32)
+
+
+@lru_cache(maxsize=8192)
+def guess(word: str) -> Pronunciation:
+    """What the network makes of a lower-case word; remembered, for names come again and again."""
+    return spelling_network()(word)
 
 
 @cache

@@ -130,10 +130,12 @@ def _version(match: re.Match[str]) -> str:
 _STREET = "Street|Avenue|Road|Boulevard|Lane|Drive|Square|Place|Court|Highway|Terrace"
 _NAMES = (
     r"\b((?:[Nn]umbers?|[Pp]ages?|[Ff]rames?|[Ee]xhibits?|[Rr]ooms?|[Ff]lights?|[Rr]outes?|[Hh]ighways?|[Cc]hannels?"
-    r"|[Ii]nterstate|[Ss]uite|[Ee]xtension|[Gg]ate|[Aa]rea [Cc]ode|PS|IQ of)\s)"
+    r"|Boeing|Airbus|[Ii]nterstate|[Ss]uite|[Ee]xtension|[Gg]ate|[Aa]rea [Cc]ode|PS|IQ of)\s)"
 )
 
 LABELS: tuple[Rule, ...] = (
+    # "2d" and "3d", as ordinals were once written.
+    rule(START + r"(\d*[23])d\b(?!\.)", _ordinal),
     rule(r"\b([Cc]all(?:ed|ing)?\s|[Dd]ial(?:ed|led|ing|ling)?\s)(\d{3})\b", _digits_of),
     rule(START + r"(v|[Vv]er\.\s?)?(\d+(?:\.\d+){2,})(?!\w)", _version),
     rule(r"\b[vV](?=\d+\.\d)", "version "),

@@ -10,7 +10,7 @@ from .context import Context
 from .dictionary import Dictionary, Pronunciation, cmudict, parse_phones
 from .formation import form, plural_ending
 from .homographs import choose
-from .network import spelling_network
+from .network import guess
 from .normalise import normalise
 from .rules import words
 from .symbols import is_vowel
@@ -28,7 +28,8 @@ _SHORT_WORDS = words(
 )
 """Two capitals that are a word said with emphasis; any others are an initialism."""
 _LETTERED = words("vitamin hepatitis grade plan type group section class exhibit part appendix option schedule")
-_INITIALISMS = frozenset(["WHO", "AIS"])
+_INITIALISMS = words("NGO DEA MIT IDE POW MIA RAF SEC AKA LED SAT IRA")
+"""Initialisms whose letters are another word in the dictionary."""
 _LONGEST_INITIALISM = 5
 _CASE_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -93,6 +94,8 @@ class Pronouncer:
         """
         if word.startswith("{"):
             return parse_phones(word[1:-1], f"in the text {word}")
+        if not shouting and _split_ending(word)[0] in _INITIALISMS:
+            return self._unknown(word, shouting)
         return self._known(word.lower()) or self._unknown(word, shouting)
 
     def _known(self, word: str) -> Pronunciation:
@@ -101,14 +104,14 @@ class Pronouncer:
     def _unknown(self, word: str, shouting: bool) -> Pronunciation:
         stem, ending = _split_ending(word)
         if len(stem) == 1 or (stem.isupper() and not shouting and len(stem) <= _LONGEST_INITIALISM):
-            said = self._known(stem.lower()) if len(stem) > 2 else ()
+            said = self._known(stem.lower()) if len(stem) > 2 and stem not in _INITIALISMS else ()
             said = said or spell(stem)
             return said + plural_ending(said) if ending and said else said
         parts = _CASE_BREAK.split(word)
         if len(parts) > 1 and not shouting:
             return tuple(phone for part in parts for phone in self.word(part))
         small = word.lower()
-        return form(small, self._known) or spelling_network()(small)
+        return form(small, self._known) or guess(small)
 
 
 def _split_ending(word: str) -> tuple[str, str]:
@@ -120,7 +123,7 @@ def _split_ending(word: str) -> tuple[str, str]:
 def _is_initialism(context: Context) -> bool:
     """Capitals that are spelled although the dictionary has a word of the same letters: "US", "AM", "WHO"."""
     word = context.written
-    if word in _INITIALISMS:
+    if word == "WHO":
         return context.back() in ("the", "by", "of")
     if len(word) != 2 or not word.isupper() or not word.isalpha():
         return False

@@ -14,20 +14,28 @@ _RULERS = (
     "Adrian Albert Alexander Alfonso Alphonse Amadeus Artaxerxes Baldwin Benedict Boniface Carlos Catherine Charles "
     "Christian Clement Constantine Cyrus Darius David Edward Elizabeth Eric Ethelred Eugene Ferdinand Francis Franz "
     "Frederick George Gregory Gustav Gustavus Haakon Harald Harold Henry Honorius Humbert Innocent Isabella Ivan "
-    "James Joan John Josef Joseph Juan Julius Justinian Leo Leopold Louis Magnus Malcolm Margaret Martin Mary "
-    "Maximilian Mehmed Michael Murad Napoleon Nebuchadnezzar Nicholas Olaf Oscar Otto Paul Pedro Peter Philip Pius "
-    "Ptolemy Rameses Ramses Richard Robert Rudolf Rudolph Selim Sixtus Stephen Suleiman Theodosius Thutmose Umberto "
-    "Urban Valdemar Vladimir Victor Wilhelm William Xerxes Emmanuel"
+    "James Joan John Josef Joseph Juan Julius Justinian Leo Leopold Louis Magnus Margaret Martin Mary Maximilian "
+    "Mehmed Michael Murad Napoleon Nebuchadnezzar Nicholas Olaf Oscar Otto Paul Pedro Peter Philip Pius Ptolemy "
+    "Rameses Ramses Richard Robert Rudolf Rudolph Selim Sixtus Stephen Suleiman Theodosius Thutmose Umberto Urban "
+    "Valdemar Vladimir Victor Wilhelm William Xerxes Emmanuel Valentinian Ludwig Manuel Afonso Sancho Casimir "
+    "Sigismund Basil Andronicus Alexius Celestine Hadrian Amenhotep Seti Antiochus Seleucus Mithridates Rama"
 ).replace(" ", "|")
 _NUMBERED = (
     "Act Apollo Appendix Article Book Bowl Canto Case Category Chapter Class Column Episode Exhibit Fantasy Figure "
-    "Form Grade Group Hall Level Line Mark Model Month No Number Page Part Period Phase Plan Plate Psalm Quest "
-    "Rocky Round Saturn Scene Schedule Section Season Series Sonnet Stage Step Table Tier Title Titan Tome Type "
-    "Unit Version Vol Volume War Week"
+    "Form Grade Group Hall Level Line Mark Model Month Number Page Part Period Phase Plan Plate Psalm Quest Rocky "
+    "Round Saturn Scene Schedule Section Season Series Sonnet Stage Step Table Tier Title Titan Tome Type Unit "
+    "Version Vol Volume War Week"
 ).replace(" ", "|")
 _NUMERAL = r"[IVXLCDM]+"
 _AFTER_FIRST = re.compile(
     r"[.,;:)'\"]|\s*$|\s(?:of|in|was|had|has|and|is|died|reigned|became|to|who|ascended|granted|himself)\b"
+)
+
+
+_SMALL_LETTER = re.compile(r"\s[a-z]")
+_PRONOUN_VERB = re.compile(
+    r"\s(?:am|have|had|was|will|would|do|did|can|could|shall|should|may|might|must|think|thought|say|said|see|saw|know"
+    r"|knew|want|wanted|read|write|wrote|go|went|show|showed|describe|described|never|always|also)\b"
 )
 
 
@@ -54,8 +62,9 @@ def _ruler(match: re.Match[str]) -> str:
 
 def _numbered(match: re.Match[str]) -> str:
     number = value(match.group(2))
-    # "In this chapter I have": the pronoun.
-    if match.group(2) == "I" and re.match(r"\s[a-z]", after(match)):
+    # "In this chapter I have", "In Chapter I described": the pronoun.
+    pronoun = _PRONOUN_VERB if match.group(1)[0].isupper() else _SMALL_LETTER
+    if match.group(2) == "I" and pronoun.match(after(match)):
         number = None
     return match.group() if number is None else f"{match.group(1)} {cardinal(number)}"
 

@@ -93,14 +93,14 @@ TELEPHONES: tuple[Rule, ...] = (
 CODES: tuple[Rule, ...] = (
     rule(rf"(?<![\w.])({NUMBER})[eE]([+-]?)(\d+)\b", _scientific),
     rule(r"(?<!\w)(\w+)\^(-?\d+)\b", _power),
-    rule(r"\b(?=[A-Za-z]*\d)(?=\d*[A-Za-z])(?!\d+(?:st|nd|rd|th|s|x)\b)[A-Za-z\d]+\b", _code),
+    rule(r"\b(?=[A-Za-z]*\d)(?=\d*[A-Za-z])(?!\d+(?:st|nd|rd|th|ST|ND|RD|TH|s|x)\b)[A-Za-z\d]+\b", _code),
     rule(r"\b(\d+)x\b", lambda match: f"{cardinal(int(match[1]))} times" if len(match[1]) < 10 else match.group()),
     rule(r"\b([A-Z][A-Za-z]*)-(?=\d)", r"\1 "),
 )
 LEADING: tuple[Rule, ...] = (
     rule(r"(?<!\w)#(?=\d)", "number "),
     rule(r"(?:~|≈)\s?(?=[\d$£€])", "about "),
-    rule(r"(?<![\w.,)])-(?=\.?\d)", "minus "),
+    rule(r"(?<![\w.,)])[-–](?=\.?\d)", "minus "),
 )
 """Signs in front of a number, whatever is counted or measured."""
 SIGNS: tuple[Rule, ...] = (
@@ -129,6 +129,8 @@ SIGNS: tuple[Rule, ...] = (
 )
 LEFTOVERS: tuple[Rule, ...] = (
     rule(r"°", " degrees "),
+    rule(r"\s?‰", " per mille"),
+    rule(r"\s?%", " percent"),
     rule(r"\$", " dollars "), rule("£", " pounds "), rule("€", " euros "), rule("¥", " yen "), rule("¢", " cents "),
     rule(r"[*_~^`|\\<>#@+=\"/]+", lambda match: '"' if match.group() == '"' else " "),
 )  # fmt: skip

@@ -77,11 +77,11 @@ def test_every_kind_of_bad_row_is_reported_and_none_stops_the_run(tmp_path: Path
     sound(tmp_path / "good.wav")
     sound(tmp_path / "blink.wav", 0.1)
     sound(tmp_path / "epic.wav", 4.0)
-    sound(tmp_path / "cut.wav")
-    whole = (tmp_path / "cut.wav").read_bytes()
+    sound(tmp_path / "cut.flac")
+    whole = (tmp_path / "cut.flac").read_bytes()
     soundfile.write(tmp_path / "mute.wav", np.zeros(8000, np.float32), 8000)
     (tmp_path / "text.wav").write_text("no sound")
-    (tmp_path / "cut.flac").write_bytes(whole[:60])
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     nan = np.full(8000, np.nan, np.float32)
     soundfile.write(tmp_path / "nan.wav", nan, 8000, subtype="FLOAT")
     names = ["good", "blink", "epic", "mute", "text", "missing", "nan"]
@@ -108,7 +108,7 @@ def test_every_kind_of_bad_row_is_reported_and_none_stops_the_run(tmp_path: Path
         "bomb": "ZeroDivisionError: a bug",
         "dots": reasons["dots"],
     }
-    assert "cannot be read as sound" in reasons["text"] and "cannot be read as sound" in reasons["cut"]
+    assert "cannot be read as sound" in reasons["text"] and "cut.flac" in reasons["cut"]
     assert "nothing to say" in reasons["dots"]
     assert (report.accepted, report.rejected, report.seconds) == (1, 13, pytest.approx(1.0))
     assert report.faults == {"duration": 2, "audio": 5, "row": 2, "text": 2, "match": 1, "error": 1}
@@ -134,10 +134,13 @@ def test_manifests_are_valid_and_hold_the_alignment(tmp_path: Path, aligner: Eve
     assert (said.speaker, said.text, said.normalised) == ("ann", "Hi, 2 cats!", "Hi, two cats!")
     phones = said.alignment["phone"]
     assert phones[0].symbol == "SIL" and phones[-1].symbol == "SIL!"
-    assert phones[0].start == 0 and phones[-1].end == pytest.approx(1.5, abs=1e-4)
+    assert phones[0].start == 1.0 and phones[-1].end == pytest.approx(2.5, abs=1e-4), "from the recording's start"
     assert [w.symbol for w in said.alignment["word"]] == ["Hi", "two", "cats"]
     apart = next(s for s in supervisions if s.id == "long@1")
-    assert apart.start == 1.0 and apart.alignment["phone"][0].start == 1.0, "relative to the recording"
+    assert apart.start == 1.0 and apart.alignment["phone"] == phones
+    timed = phones_of(next(read_cuts(report.cuts)))
+    assert timed[0].start == 0 and timed[-1].end == pytest.approx(1.5), "from the cut's"
+    assert timed[1].start == pytest.approx(phones[1].start - 1.0)
 
 
 def test_a_rerun_does_only_what_is_left(tmp_path: Path, aligner: EvenAligner) -> None:

@@ -132,7 +132,7 @@ def test_pauses_follow_punctuation(text: str, wanted: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("cat's dogs' grumpet's", "K AE1 T S | D AO1 G Z | G R AH1 M P IH0 T S"),
+        ("cat's dogs' grumpet's", "K AE1 T S | D AO1 G Z | G R AH1 M P EH2 T S"),
         ("x-ray t-shirt", "EH1 K S R EY2 | T IY1 SH ER2 T"),
         ("snow-white", "S N OW1 | W AY1 T"),
         ("BBC", "B IY2 B IY0 S IY1"),
@@ -309,6 +309,7 @@ def test_german() -> None:
 
 
 def test_missing_espeak_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "phonemizer", None)
+    for module in ("phonemizer", "phonemizer.backend"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=r"flowtts\[espeak\]"):
         FrontEnd(language="sw").analyse("habari")

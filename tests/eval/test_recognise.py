@@ -43,11 +43,11 @@ def test_bigram_model_is_a_distribution_in_every_context() -> None:
     sentences = [["a", "b", "a", "c"], ["b", "b"], ["c"]]
     blocks = bigram_arpa(sentences).split("\\")
     unigrams, back_offs, bigrams = {}, {}, {}
-    for line in blocks[4].splitlines()[1:]:
+    for line in blocks[3].splitlines()[1:]:
         if line:
             logp, word, back_off = line.split()
             unigrams[word], back_offs[word] = 10 ** float(logp), 10 ** float(back_off)
-    for line in blocks[6].splitlines()[1:]:
+    for line in blocks[4].splitlines()[1:]:
         if line:
             logp, first, second = line.split()
             bigrams[first, second] = 10 ** float(logp)
