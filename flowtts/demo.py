@@ -48,13 +48,13 @@ class Spoken:
     prompt: Audio
 
 
-def make(out: Path, console: Console, **options: Any) -> dict[str, Any]:
+def make(out: Path, console: Console, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Speak, score and write ``out``/index.html, the recordings and scores.json.
 
     Args:
         out: a folder, made if missing.
         console: where the table goes.
-        **options: of ``Pipeline.say``, e.g. steps.
+        options: of ``Pipeline.say``, e.g. steps.
 
     Returns:
         Every metric's value, interval, back end and count.
@@ -66,7 +66,7 @@ def make(out: Path, console: Console, **options: Any) -> dict[str, Any]:
         prompt = read(resolve(voice, None)[0])
         for number, text in enumerate(SENTENCES, 1):
             console.print(f"[dim]{voice}:[/dim] {text}")
-            speech = tts.say(text, voice=voice, seed=number, **options)
+            speech = tts.say(text, voice=voice, seed=number, **(options or {}))
             name = f"{voice}-{number}"
             speech.save(out / f"{name}.wav")
             spoken.append(Spoken(name, voice, text, speech, prompt))

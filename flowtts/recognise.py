@@ -21,6 +21,7 @@ import numpy as np
 
 from flowtts.audio.io import resample
 from flowtts.compat import require
+from flowtts.sphinx import decode
 from flowtts.text import FrontEnd, normalise
 from flowtts.types import Audio, UserError
 
@@ -103,9 +104,7 @@ class PocketsphinxRecogniser:
         if len(samples) < SAMPLE_RATE // 20 or not np.abs(samples).max() >= 2**-15:
             return ""
         pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
-        self._decoder.start_utt()
-        self._decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
-        self._decoder.end_utt()
+        decode(self._decoder, pcm.tobytes())
         heard = self._decoder.hyp()
         return "" if heard is None else " ".join(spoken_words(heard.hypstr))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowtts.alignment.base import SILENCE, Alignment, PhoneTime, gather_words, logistic
 from flowtts.audio.io import resample
+from flowtts.sphinx import decode
 from flowtts.text.symbols import CONSONANTS, VOWELS
 from flowtts.types import Audio, UserError
 
@@ -35,7 +36,7 @@ def to_arpabet(symbol: str) -> str:
     return _POSTFIX.sub("", symbol)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Piece:
     """A phone as the decoder timed it; frames, and its score in nats."""
 
@@ -45,7 +46,7 @@ class _Piece:
     score: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class PocketsphinxAligner:
     """Aligns English phones by Viterbi decoding with pocketsphinx's shipped acoustic model.
 
@@ -66,11 +67,6 @@ class PocketsphinxAligner:
     limit: float = 7.2
     slope: float = 2.0
     name: str = "pocketsphinx"
-    _decoder: Any = field(default=None, init=False, repr=False, compare=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A decoder lives in C and cannot cross to another process; it is made again on first use.
-        return {**self.__dict__, "_decoder": None}
 
     def align(self, audio: Audio, analysis: Analysis) -> Alignment:
         """Align a recording of any rate with its analysed text.
@@ -92,17 +88,16 @@ class PocketsphinxAligner:
         )
         if seconds < need:
             raise too_short
-        decoder = self._ready()
+        decoder = _decoder()
         names = [".".join(p) for p in pronunciations]
         for name, phones in dict(zip(names, pronunciations, strict=True)).items():
-            if decoder.lookup_word(name) is None:
-                decoder.add_word(name, " ".join(phones), False)
+            decoder.add_word(name, " ".join(phones), False)
         decoder.set_align_text(" ".join(names))
         data = samples.tobytes()
         try:
-            _run(decoder, data)
+            decode(decoder, data)
             decoder.set_alignment()
-            _run(decoder, data)
+            decode(decoder, data)
             words = decoder.get_alignment()
         except RuntimeError as error:
             raise too_short from error
@@ -115,17 +110,6 @@ class PocketsphinxAligner:
                 name = SILENCE if pause else str(phone.name)
                 pieces.append(_Piece(name, phone.start, phone.duration, phone.score * _NATS))
         return pieces
-
-    def _ready(self) -> Any:
-        if self._decoder is None:
-            import pocketsphinx
-
-            # Without beams nothing is pruned, so an alignment exists whenever the phones fit into the time.
-            self._decoder = pocketsphinx.Decoder(
-                lm=None, dict=None, beam=0, wbeam=0, pbeam=0, cmn="batch", bestpath=False, fwdflat=False,
-                compallsen=True, loglevel="FATAL",
-            )  # fmt: skip
-        return self._decoder
 
     def _timed(self, analysis: Analysis, pieces: list[_Piece], seconds: float) -> Alignment:
         said = [p for p in pieces if p.name != SILENCE]
@@ -185,9 +169,12 @@ def _samples(audio: Audio) -> np.ndarray:
     return np.asarray(np.round(samples * (0.7 * 32767 / peak)), dtype=np.int16)
 
 
-def _run(decoder: Any, data: bytes) -> None:
-    # Forgets the estimate of the noise, so that a result does not depend on what was aligned before.
-    decoder.start_stream()
-    decoder.start_utt()
-    decoder.process_raw(data, no_search=False, full_utt=True)
-    decoder.end_utt()
+def _decoder() -> Any:
+    import pocketsphinx
+
+    # Made anew for every recording, which costs milliseconds: its dictionary holds nothing but this text's phones.
+    # Without beams nothing is pruned, so an alignment exists whenever the phones fit into the time.
+    return pocketsphinx.Decoder(
+        lm=None, dict=None, beam=0, wbeam=0, pbeam=0, cmn="batch", bestpath=False, fwdflat=False, compallsen=True,
+        loglevel="FATAL",
+    )  # fmt: skip

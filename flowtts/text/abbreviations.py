@@ -165,6 +165,7 @@ LETTERS: tuple[Rule, ...] = (
     rule(r"\b(?:[A-Za-z]\.)+[A-Za-z]\.(?!\w)", _initialism),
     rule(r"\b(?:[A-Z]\.)+[A-Z]\b", lambda match: match.group().replace(".", "")),
     rule(r"\b([A-Z])\.(?=\s?[A-Z][a-z]|\s?[A-Z]\.|,|\s[a-z])", _initial),
+    rule(r"(?<=\w)\s?'n'\s?(?=\w)", " and "),
     rule(r"\bw/o\b", "without"),
     rule(r"\bw/\s?", "with "),
     rule(r"\bc/o\b", "care of"),

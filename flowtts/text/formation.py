@@ -52,7 +52,7 @@ _PREFIXES: Mapping[str, str] = {
 }  # fmt: skip
 _BRITISH = (
     (r"is(e[srd]?|ing|ation|ations)$", r"iz\1"), (r"our", "or"), (r"tre(s?)$", r"ter\1"),
-    (r"ll(ed|ing|er|ers)$", r"l\1"), (r"ogue(s?)$", r"og\1"), (r"ae|oe", "e"), (r"ence(s?)$", r"ense\1"),
+    (r"ll(ed|ing|er|ers)$", r"l\1"), (r"ogue(s?)$", r"og\1"), (r"ence(s?)$", r"ense\1"),
     (r"xion(s?)$", r"ction\1"),
 )  # fmt: skip
 """British spellings and the American ones that CMUdict has."""

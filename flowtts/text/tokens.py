@@ -57,18 +57,14 @@ def _words(piece: str, start: int, is_word: Callable[[str], bool]) -> list[tuple
     """Spans of the words of a piece that begins at ``start``."""
     if piece.startswith("{"):
         return [(start, start + len(piece))]
-    quoted = piece.startswith("'") and piece.endswith("'")
-    if quoted or not is_word(piece.lower()):
-        for kept in (piece.lstrip("'"), piece.rstrip("'")):
-            if kept != piece and not quoted and is_word(kept.lower()):
-                piece, start = kept, start + len(piece) - len(kept) if piece.endswith(kept) else start
-                break
-        else:
-            start += len(piece) - len(piece.lstrip("'"))
-            piece = piece.strip("'")
-    if "-" not in piece or is_word(piece.lower()):
-        return [(start, start + len(piece))]
-    return [(start + part.start(), start + part.end()) for part in _HYPHENATED.finditer(piece)]
+    kept = piece.strip("'")
+    if not (piece.startswith("'") and piece.endswith("'")):
+        spellings = (piece, piece.lstrip("'"), piece.rstrip("'"))
+        kept = next((spelling for spelling in spellings if is_word(spelling.lower())), kept)
+    start += piece.index(kept)
+    if "-" not in kept or is_word(kept.lower()):
+        return [(start, start + len(kept))]
+    return [(start + part.start(), start + part.end()) for part in _HYPHENATED.finditer(kept)]
 
 
 def pause(between: str, following: str = "") -> str:

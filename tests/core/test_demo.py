@@ -19,7 +19,7 @@ from flowtts.demo import METRICS, SENTENCES, VOICES, make
 
 def test_page_recordings_and_scores(tmp_path: Path) -> None:
     table = io.StringIO()
-    made = make(tmp_path, Console(file=table, width=120), solver="euler", steps=2)
+    made = make(tmp_path, Console(file=table, width=120), {"solver": "euler", "steps": 2})
     count = len(SENTENCES) * len(VOICES)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     named = re.findall(r'src="([^":]+\.wav)"', page)
