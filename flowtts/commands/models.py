@@ -70,8 +70,8 @@ def licence(readme: str) -> str | None:
     match = re.search(r"^[#*\-|\s]*licen[cs]e\b[*\s]*[:|]?[*\s]*([^\n|]*)", readme, re.IGNORECASE | re.MULTILINE)
     if match is None:
         return None
-    stated = match[1].strip() or _sentence(readme[match.end() :])
-    return stated or None
+    stated = _sentence(match[1].strip() or readme[match.end() :])
+    return stated.rstrip(".") or None
 
 
 def _sentence(text: str) -> str:

@@ -33,17 +33,25 @@ def text_or_stdin(text: str, name: str = "TEXT") -> str:
     """The text itself, or standard input for ``-``.
 
     Raises:
-        Misuse: there is nothing but white space, or standard input is not UTF-8.
+        Misuse: there is nothing but white space, or it is not UTF-8.
     """
     if text == "-":
-        try:
-            text = sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise Misuse(f"standard input is not UTF-8 text (byte {error.start}); convert it first") from None
+        text = _standard_input()
+    elif any("\ud800" <= character <= "\udfff" for character in text):
+        # How Python shows the bytes of an argument that is not in the terminal's encoding.
+        raise Misuse(f"{name} is not text in the terminal's encoding; check how it was typed or pasted")
     text = text.strip()
     if not text:
         raise Misuse(f"{name} is empty; give at least one word")
     return text
+
+
+def _standard_input() -> str:
+    """All of standard input, decoded here: in some locales Python's own decoder lets wrong bytes pass."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"standard input is not UTF-8 text (byte {error.start}); convert it first") from None
 
 
 def existing_file(path: Path, what: str) -> Path:
@@ -67,10 +75,13 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
     Raises:
         Misuse: the file is missing, is not UTF-8, or holds no text.
     """
-    try:
-        text = sys.stdin.read() if str(path) == "-" else existing_file(path, "text file").read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Misuse(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+    if str(path) == "-":
+        text = _standard_input()
+    else:
+        try:
+            text = existing_file(path, "text file").read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Misuse(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise Misuse(f"{path}: holds no text; write one utterance per line")

@@ -29,9 +29,10 @@ def replay(
 
     from flowtts.pipeline import replay as make_again
 
+    before = original.read_bytes() if original.is_file() and original.suffix == path.suffix else None
     path.parent.mkdir(parents=True, exist_ok=True)
     speech = make_again(sidecar, path, device)
-    same = path.read_bytes() == original.read_bytes() if original.is_file() and original.suffix == path.suffix else None
+    same = None if before is None else path.read_bytes() == before
     term = terminal(ctx)
     if json:
         term.result({**speech.info(path), "identical": same})

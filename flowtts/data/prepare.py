@@ -93,7 +93,8 @@ def prepare(
     lhotse()
     if jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
-    rows = _unique(read_rows(kind, source))
+    # All of them before anything is written: a broken header then leaves nothing behind.
+    rows = list(_unique(read_rows(kind, source)))
     made = choose_aligner(aligner) if isinstance(aligner, str) else aligner
     options = Options(
         kind, made.name if textgrids is None else "textgrid", transcribed and kind != "folder",
@@ -105,7 +106,7 @@ def prepare(
     out = Path(out)
     _make_folder(out)
     with Journal(out / "journal.jsonl", options) as journal:
-        order, faulty = _run(list(rows), journal, options, pickle.dumps(made), jobs, progress)
+        order, faulty = _run(rows, journal, options, pickle.dumps(made), jobs, progress)
         rejections = out / "rejected.tsv"
         lines = ["row\treason", *(f"{name}\t{' '.join(reason.split())}" for name, _, reason in faulty)]
         write_text(rejections, "\n".join(lines) + "\n")

@@ -31,10 +31,6 @@ UNITS: Mapping[str, str] = {
 _SAME_MANY = frozenset(
     ["hertz", "kilohertz", "megahertz", "gigahertz", "horsepower", "P S I", "R P M", "hundredweight", "kelvin"]
 )
-_BARE = frozenset(
-    ["m", "in", "g", "l", "L", "s", "h", "V", "W", "J", "N", "B", "t", "pt", "K", "min", "cal", "mi", "ct", "kt", "ha"]
-)
-"""Units that are also letters or words: read only where they touch the number or a full stop follows."""
 _SCALES: Mapping[str, str] = {"C": "Celsius", "F": "Fahrenheit"}
 _POWERS: Mapping[str, str] = {"2": "square", "3": "cubic"}
 _WORDS: Mapping[str, str] = {"k": "thousand", "K": "thousand", "M": "million", "bn": "billion", "mn": "million"}
@@ -57,9 +53,8 @@ def _unit(text: str, number: str, attributive: bool = False) -> str:
 
 def _measure(match: re.Match[str]) -> str:
     number, gap, unit, dot = match.group(1), match.group(2), match.group(3), match.group(4)
-    base = unit.partition("^")[0]
-    ambiguous = base in _BARE and "^" not in unit
-    if ambiguous and gap == " " and (base in ("in", "m", "s", "t", "V") or not base.isalpha()) and not dot:
+    # "5 in the box", "Section 5 B": a word or a letter, not a unit.
+    if gap == " " and not dot and (unit == "in" or (len(unit) == 1 and unit.isupper())):
         return match.group()
     if unit == "in" and gap == " " and dot and not re.match(r"\s+[a-z]|\s*[,;:]|\s*$", after(match)):
         return match.group()

@@ -35,14 +35,12 @@ def test_pesq_drops_what_it_cannot_judge() -> None:
     pytest.importorskip("pesq")
     long = Audio(np.tile(CLEAN.samples, 16), 16_000)
     silent = Audio(np.zeros_like(CLEAN.samples), 16_000)
-    faint = Audio(np.r_[1.0, np.zeros(len(CLEAN.samples) - 1)].astype("f4") * np.float32(1e-4), 16_000)
     items = [
         Item(CLEAN, "", id="alone"),
         Item(Audio(CLEAN.samples[:2000], 16_000), "", reference=CLEAN, id="scrap"),
         Item(long, "", reference=long, id="long"),
         Item(Audio(CLEAN.samples[:-8000], 16_000), "", reference=CLEAN, id="timing"),
         Item(silent, "", reference=CLEAN, id="silent"),
-        Item(CLEAN, "", reference=faint, id="faint"),
         Item(noisy(0.01), "", reference=CLEAN, id="fine"),
     ]
     found = load("pesq")(items)
@@ -52,7 +50,6 @@ def test_pesq_drops_what_it_cannot_judge() -> None:
     assert "0.25 to 60 s" in found.dropped["scrap"]
     assert "0.25 to 60 s" in found.dropped["long"]
     assert "same timing" in found.dropped["timing"]
-    assert found.dropped["faint"].startswith("PESQ gave up: No utterances")
 
 
 def test_mel_distance_of_a_gain_is_that_gain() -> None:
