@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def test_the_extra_called_all_holds_every_extra_but_dev() -> None:
     extras = project()["project"]["optional-dependencies"]
     (everything,) = extras["all"]
     assert set(everything.removeprefix("flowtts[").removesuffix("]").split(",")) == set(extras) - {"all", "dev"}
+
+
+def test_what_every_import_needs_is_a_dependency() -> None:
+    """Packages imported at the head of a module; those imported inside functions belong to extras."""
+    named = {"yaml": "pyyaml"}
+    declared = {re.split(r"[<>=~!\[; ]", text)[0].lower() for text in project()["project"]["dependencies"]}
+    needed = set()
+    for path in SOURCES:
+        for node in tree(path).body:
+            if isinstance(node, ast.Import):
+                needed |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                needed.add((node.module or "").partition(".")[0])
+    needed -= {*sys.stdlib_module_names, "flowtts"}
+    assert {named.get(name, name) for name in needed} - declared == set()
 
 
 @pytest.fixture(scope="module")
