@@ -86,11 +86,11 @@ def boundaries(corpus: Path, voices: Sequence[str], sentences: int, names: Seque
 
 @dataclass(frozen=True)
 class Trial:
-    """A transcript and how well it fitted; deficits are None where it could not be aligned at all."""
+    """A transcript and how well it fitted; numbers are None where it could not be aligned at all."""
 
-    right: bool
     kind: str
     deficit: float | None
+    confidence: float | None
     words: tuple[float, ...]
 
 
@@ -110,9 +110,9 @@ def trials(aligner: Aligner, rows: Sequence[Row], seed: int = 0) -> Iterator[Tri
             try:
                 made = aligner.align(audio, front_end.analyse(text))
             except UserError:
-                yield Trial(kind == "right", kind, None, ())
+                yield Trial(kind, None, None, ())
                 continue
-            yield Trial(kind == "right", kind, made.deficit, made.deficits)
+            yield Trial(kind, made.deficit, made.confidence, made.deficits)
 
 
 def fit_logistic(right: Sequence[float], wrong: Sequence[float]) -> tuple[float, float]:
@@ -137,15 +137,13 @@ def fit_logistic(right: Sequence[float], wrong: Sequence[float]) -> tuple[float,
 def match(aligner: Aligner, groups: dict[str, list[Row]]) -> None:
     """Print refusals per group and fitted logistics over all groups."""
     everything: list[Trial] = []
-    limit = float("nan")
     for name, rows in groups.items():
         found = list(trials(aligner, rows))
         everything += found
         for kind in ("right", "wrong", "third"):
             own = [t for t in found if t.kind == kind]
             deficits = [t.deficit for t in own if t.deficit is not None]
-            limit = getattr(aligner, "limit", limit)
-            refused = sum(t.deficit is None or t.deficit > limit for t in own) / max(1, len(own))
+            refused = sum(t.confidence is None or t.confidence < 0.5 for t in own) / max(1, len(own))
             spread = np.quantile(deficits, [0.05, 0.5, 0.95]).round(2).tolist() if deficits else []
             print(f"{name} | {kind} | {len(own)} | deficit p5, p50, p95 {spread} | refused {refused:.3f}", flush=True)
     whole = [[t.deficit for t in everything if t.kind == k and t.deficit is not None] for k in ("right", "wrong")]

@@ -83,7 +83,7 @@ def _predict(
     if model is None:
         return torch.where(silent, average[1], average[0])
     rng = torch.Generator().manual_seed(seed)
-    made: Tensor = model.predict(phones, known, frames, Sampling(solver="midpoint", steps=8), rng)
+    made: Tensor = model.predict(phones, known, frames, Sampling(solver="midpoint", steps=8, temperature=1.0), rng)
     return made.double()
 
 

@@ -248,8 +248,8 @@ class Sampling:
     solver: str = "midpoint"
     grid: str = "uniform"
     steps: int = 8
-    guidance: float = 1.7
-    temperature: float = 1.0
+    guidance: float = 1.3
+    temperature: float = 0.75
 
 
 @dataclass(frozen=True, eq=False)

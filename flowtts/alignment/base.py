@@ -51,6 +51,8 @@ class Alignment:
             do without the text, in nats (0 is perfect); empty where the aligner does not measure it.
         limit: mean deficit over an utterance at which, for this aligner, right and wrong texts are equally likely.
         slope: how fast the logarithm of those odds falls, per nat.
+        contrast: how much more than the rest a stretch of 0.8 s may lose, nats per frame; a sign that only these words
+            are wrong.
     """
 
     words: tuple[Word, ...]
@@ -58,6 +60,7 @@ class Alignment:
     deficits: tuple[float, ...] = ()
     limit: float = float("inf")
     slope: float = 1.0
+    contrast: float = float("inf")
 
     def __post_init__(self) -> None:
         if not self.phones:
@@ -85,9 +88,22 @@ class Alignment:
 
     @property
     def confidence(self) -> float | None:
-        """Probability that the whole text was said, 0.5 at ``limit``; None where nothing was measured."""
+        """Probability that the whole text was said, the lower of two judgements; None where nothing was measured.
+
+        One judges the mean deficit, 0.5 at ``limit``. The other looks for a few wrong words in an otherwise right text:
+        the worst stretch must lose more than ``limit`` and ``contrast`` more than the rest.
+        """
         deficit = self.deficit
-        return None if deficit is None else logistic(deficit, self.limit, self.slope)
+        if deficit is None:
+            return None
+        excess = deficit - self.limit
+        first, last = worst_stretch(self.words, self.deficits)
+        others = [i for i in range(len(self.words)) if not first <= i <= last]
+        if others and math.isfinite(self.contrast):
+            worst = _mean_deficit(self.words[first : last + 1], self.deficits[first : last + 1])
+            rest = _mean_deficit([self.words[i] for i in others], [self.deficits[i] for i in others])
+            excess = max(excess, min(worst - self.limit, worst - rest - self.contrast))
+        return logistic(excess, 0.0, self.slope)
 
     def durations(self, frame_rate: float, frames: int) -> Tensor:
         """Frames of each phone, (L,) int64, summing exactly to ``frames``.
@@ -152,14 +168,19 @@ def check_match(alignment: Alignment, *, confidence: float = 0.5) -> None:
     )
 
 
-def worst_stretch(words: Sequence[Word], deficits: Sequence[float], seconds: float = 1.0) -> tuple[int, int]:
-    """First and last index of the stretch of words, about ``seconds`` long, with the greatest mean deficit."""
-    best = (-float("inf"), 0, 0)
+def worst_stretch(words: Sequence[Word], deficits: Sequence[float], seconds: float = 0.8) -> tuple[int, int]:
+    """First and last index of the stretch of words with the greatest mean deficit.
+
+    Each stretch is as short as possible but at least ``seconds`` long: single words are too short to judge.
+    """
+    best = (-float("inf"), 0, len(words) - 1)
     last = 0
     for first in range(len(words)):
         last = max(last, first)
         while last + 1 < len(words) and words[last].end - words[first].start < seconds:
             last += 1
+        if first and words[last].end - words[first].start < seconds:
+            break
         mean = _mean_deficit(words[first : last + 1], deficits[first : last + 1])
         best = max(best, (mean, first, last))
     return best[1], best[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,16 +65,16 @@ def test_alignments_with_gaps_cannot_be_made() -> None:
         Alignment((), (PhoneTime("SIL", -1, 0.0, -0.1),))
 
 
-def judged(*deficits: float) -> Alignment:
+def judged(*deficits: float, contrast: float = float("inf")) -> Alignment:
     words = tuple(Word(f"w{i}", i * 0.5, i * 0.5 + 0.5) for i in range(len(deficits)))
     phones = tuple(PhoneTime("AH0_S", i, w.start, w.end) for i, w in enumerate(words))
-    return Alignment(words, phones, deficits, limit=5.0, slope=2.0)
+    return Alignment(words, phones, deficits, limit=5.0, slope=2.0, contrast=contrast)
 
 
 def test_the_verdict_weighs_words_by_their_length() -> None:
     made = judged(4.0, 8.0)
     assert made.deficit == pytest.approx(6.0)
-    assert made.confidence == pytest.approx(1 / (1 + 2.718281828 ** (2 * (6 - 5))))
+    assert made.confidence == pytest.approx(1 / (1 + math.exp(2 * (6 - 5))))
     check_match(judged(4.0, 4.9))
     check_match(judged(4.0, 8.0), confidence=0.1)
 
@@ -83,13 +85,27 @@ def test_a_misfit_names_the_worst_words() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_few_wrong_words_in_a_right_text_are_noticed() -> None:
+    deficits = (1.0, 1.0, 1.0, 8.0, 8.0, 1.0, 1.0, 1.0)
+    assert judged(*deficits).confidence == pytest.approx(1 / (1 + math.exp(2 * (2.75 - 5))))
+    # 8 is 3 above the limit and 7 above the rest: 3 above the contrast.
+    assert judged(*deficits, contrast=4.0).confidence == pytest.approx(1 / (1 + math.exp(2 * 3)))
+    with pytest.raises(UserError, match="word 'w3'"):
+        check_match(judged(*deficits, contrast=4.0))
+    check_match(judged(*deficits, contrast=7.5))
+    # Below the limit nothing is wrong, however much it stands out.
+    check_match(judged(*(0.1,) * 6, 4.8, 4.8, contrast=4.0))
+
+
 def test_nothing_measured_is_nothing_refused() -> None:
     made = timed(("SIL", 0.1), ("AH0_S", 0.1))
     assert made.confidence is None and made.deficit is None
     check_match(made)
 
 
-def test_worst_stretch_is_about_a_second_long() -> None:
+def test_a_stretch_is_long_enough_to_judge() -> None:
     made = judged(1.0, 9.0, 1.0, 7.0, 7.0, 1.0)
     assert worst_stretch(made.words, made.deficits) == (3, 4), "two words of 7 outweigh one of 9 beside a good one"
     assert worst_stretch(made.words[:1], made.deficits[:1]) == (0, 0)
+    made = judged(1.0, 1.0, 5.0, 9.0)
+    assert worst_stretch(made.words, made.deficits) == (2, 3), "the last word alone is too short"
