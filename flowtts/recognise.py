@@ -11,7 +11,7 @@ import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ SAMPLE_RATE = 16_000
 BIGRAM_DISCOUNT = 0.5
 """Probability mass that a closed language model leaves to word pairs it has not seen."""
 
+_DICTIONARY = "en-us/cmudict-en-us.dict"
 _APOSTROPHES = str.maketrans({"‘": "'", "’": "'", "ʼ": "'"})
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _WORDS = re.compile(r"[a-z' ]*")
@@ -89,9 +90,17 @@ class PocketsphinxRecogniser:
         if not spoken:
             raise UserError("a closed vocabulary needs sentences with words; give the texts that may be heard")
         self.backend = f"pocketsphinx {version('pocketsphinx')} (en-us, bigrams of the {len(spoken)} texts)"
-        self._decoder = pocketsphinx.Decoder(lm=None, loglevel="FATAL")
-        unsaid = self._teach(sorted({word for words in spoken for word in words}), pronounce or _front_end())
-        self._expect([[word for word in words if word not in unsaid] for words in spoken])
+        vocabulary = {word for words in spoken for word in words}
+        pronunciations = _dictionary(Path(pocketsphinx.get_model_path(_DICTIONARY)), vocabulary)
+        pronunciations += _pronounced(sorted(vocabulary.difference(_heads(pronunciations))), pronounce)
+        sayable = set(_heads(pronunciations))
+        model = bigram_arpa([[word for word in words if word in sayable] for words in spoken])
+        with tempfile.TemporaryDirectory() as folder:
+            language, dictionary = Path(folder, "closed.lm"), Path(folder, "closed.dict")
+            language.write_text(model, encoding="utf-8")
+            # A decoder over the whole dictionary takes seconds to build.
+            dictionary.write_text("".join(f"{line}\n" for line in pronunciations), encoding="utf-8")
+            self._decoder = pocketsphinx.Decoder(lm=str(language), dict=str(dictionary), loglevel="FATAL")
 
     def transcribe(self, audio: Audio) -> str:
         """What is heard: lower-case words separated by spaces, empty if nothing is.
@@ -108,28 +117,31 @@ class PocketsphinxRecogniser:
         heard = self._decoder.hyp()
         return "" if heard is None else " ".join(spoken_words(heard.hypstr))
 
-    def _teach(self, words: Sequence[str], pronounce: Callable[[str], Sequence[str]]) -> set[str]:
-        """Add missing words to the dictionary; returns those that cannot be pronounced."""
-        unsaid = set()
-        for word in words:
-            if self._decoder.lookup_word(word) is not None:
-                continue
-            try:
-                phones = pronounce(word)
-            except UserError as error:
-                _log.warning("the recogniser cannot expect %r: %s", word, error)
-                unsaid.add(word)
-                continue
-            # pocketsphinx's phones carry no stress.
-            self._decoder.add_word(word, " ".join(phone.rstrip("012") for phone in phones), False)
-        return unsaid
 
-    def _expect(self, sentences: Sequence[Sequence[str]]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "closed.lm"
-            path.write_text(bigram_arpa(sentences), encoding="utf-8")
-            self._decoder.add_lm_file("closed", str(path))
-        self._decoder.activate_search("closed")
+def _dictionary(path: Path, words: Container[str]) -> list[str]:
+    """The lines of a pocketsphinx dictionary, "word PHONES" and "word(2) PHONES", that are about some words."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and line.split(None, 1)[0].partition("(")[0] in words]
+
+
+def _heads(lines: Iterable[str]) -> Iterator[str]:
+    return (line.split(None, 1)[0] for line in lines)
+
+
+def _pronounced(words: Sequence[str], pronounce: Callable[[str], Sequence[str]] | None) -> list[str]:
+    """Dictionary lines of words; those that cannot be pronounced are left out with a warning."""
+    lines: list[str] = []
+    if words and pronounce is None:
+        pronounce = _front_end()
+    for word in words:
+        try:
+            phones = pronounce(word) if pronounce is not None else ()
+        except UserError as error:
+            _log.warning("the recogniser cannot expect %r: %s", word, error)
+            continue
+        # pocketsphinx's phones carry no stress.
+        lines.append(" ".join([word, *(phone.rstrip("012") for phone in phones)]))
+    return lines
 
 
 def bigram_arpa(sentences: Sequence[Sequence[str]], discount: float = BIGRAM_DISCOUNT) -> str:

@@ -16,8 +16,8 @@ def decode(decoder: Any, pcm: bytes) -> None:
     Raises:
         RuntimeError: pocketsphinx could not decode.
     """
-    # Forgets the estimate of the noise. pocketsphinx calls that unnecessary, but without it the same recording is decoded
-    # differently the second time.
+    # Forgets the estimate of the noise. pocketsphinx calls that unnecessary, but without it the same recording is
+    # decoded differently the second time.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         decoder.start_stream()

@@ -57,7 +57,8 @@ class PocketsphinxAligner:
     Confidence: the decoder scores all its senones in every frame, so that a phone's score is the
     log-likelihood that it loses per frame against whatever senone fits best (``Alignment.deficits``).
     The numbers that make confidences of deficits were fitted on right and wrong transcripts of speech engines and of
-    strongly accented people (``benchmarks/alignment.py``). The fit puts ``limit`` at 6.9; it is higher to spare accents.
+    strongly accented people (``benchmarks/alignment.py``). The fit puts ``limit`` at 6.9;
+    it is higher to spare accents.
 
     Attributes:
         limit: mean deficit of an utterance, nats per frame, at which right and wrong texts are equally likely.

@@ -35,21 +35,35 @@ def test_pesq_drops_what_it_cannot_judge() -> None:
     pytest.importorskip("pesq")
     long = Audio(np.tile(CLEAN.samples, 16), 16_000)
     silent = Audio(np.zeros_like(CLEAN.samples), 16_000)
+    # PESQ itself finds no utterance in so little.
+    word = Audio(CLEAN.samples[8000:12_001], 16_000)
     items = [
         Item(CLEAN, "", id="alone"),
         Item(Audio(CLEAN.samples[:2000], 16_000), "", reference=CLEAN, id="scrap"),
         Item(long, "", reference=long, id="long"),
         Item(Audio(CLEAN.samples[:-8000], 16_000), "", reference=CLEAN, id="timing"),
         Item(silent, "", reference=CLEAN, id="silent"),
+        Item(word, "", reference=word, id="word"),
         Item(noisy(0.01), "", reference=CLEAN, id="fine"),
     ]
     found = load("pesq")(items)
     assert list(found.items) == ["fine"]
     assert found.dropped["alone"] == "it has no reference"
     assert found.dropped["silent"] == "the audio is silent"
-    assert "0.25 to 60 s" in found.dropped["scrap"]
-    assert "0.25 to 60 s" in found.dropped["long"]
+    assert "0.25 to 20 s" in found.dropped["scrap"]
+    assert "0.25 to 20 s" in found.dropped["long"]
     assert "same timing" in found.dropped["timing"]
+    assert found.dropped["word"].startswith("PESQ gave up: No utterances")
+
+
+@pytest.mark.parametrize("beat", [0.4, 0.5, 0.6])
+def test_pesq_survives_the_longest_recording_of_many_short_words(beat: float) -> None:
+    pytest.importorskip("pesq")
+    # More than 50 stretches of speech would end the process.
+    samples = np.tile(CLEAN.samples, 5)[: 20 * 16_000]
+    speaking = np.arange(len(samples)) / 16_000 % beat < beat / 2
+    chopped = Audio(samples * speaking.astype("f4"), 16_000)
+    assert load("pesq")([Item(chopped, "", reference=chopped)]).value > 4
 
 
 def test_mel_distance_of_a_gain_is_that_gain() -> None:

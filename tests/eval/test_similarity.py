@@ -22,7 +22,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "pretrained.pt"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save({"model_state": VoiceNetwork().state_dict()}, path)
+        network = VoiceNetwork()
+        # Mel power is tiny: unscaled, an untrained network would not see it.
+        with torch.no_grad():
+            network.lstm.weight_ih_l0.mul_(1e4)
+        torch.save({"model_state": network.state_dict()}, path)
     return path
 
 
@@ -42,7 +46,7 @@ def test_same_sound_is_one_at_any_level(weights: Path, man: Audio, woman: Audio)
     same, scaled, other = load(f"sim-o:{weights}")(items).items.values()
     assert same == pytest.approx(1, abs=1e-6)
     assert scaled == pytest.approx(1, abs=1e-5)
-    assert other < min(same, scaled)
+    assert other < 0.999
 
 
 def test_silence_around_speech_does_not_count(weights: Path, man: Audio) -> None:
