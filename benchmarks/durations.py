@@ -3,7 +3,8 @@
     python benchmarks/durations.py MANIFEST … --models voicebox-duration runs/duration-flow/checkpoints/step-…
 
 The last half of every utterance's phones is predicted in the context of the first half. A model that samples is
-sampled 20 times: MS-MAE and MS-Corr judge the mean of the samples, FDD one sample. Pauses are judged apart from phones; the mean
+sampled 20 times: MS-MAE and MS-Corr judge the mean of the samples, FDD one sample. Pauses are judged apart from phones;
+the mean
 duration of the context's phones or pauses, whatever the context, is given as the baseline.
 """
 
