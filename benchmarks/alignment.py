@@ -116,22 +116,18 @@ def trials(aligner: Aligner, rows: Sequence[Row], seed: int = 0) -> Iterator[Tri
 
 
 def fit_logistic(right: Sequence[float], wrong: Sequence[float]) -> tuple[float, float]:
-    """Limit and slope of P(right | deficit), both classes weighing the same; a few hundred gradient steps."""
-    x = torch.tensor([*right, *wrong], dtype=torch.float64)
-    y = torch.tensor([1.0] * len(right) + [0.0] * len(wrong), dtype=torch.float64)
-    weight = torch.tensor([1 / len(right)] * len(right) + [1 / len(wrong)] * len(wrong), dtype=torch.float64)
-    limit = ((x[y > 0].mean() + x[y == 0].mean()) / 2).clone().requires_grad_()
-    slope = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([limit, slope], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        value = (weight * torch.nn.functional.softplus((2 * y - 1) * slope * (x - limit))).sum()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    return float(limit.detach()), float(slope.detach())
+    """Limit and slope of P(right) = 1 / (1 + exp(slope (deficit - limit))), both classes weighing the same."""
+    x = np.array([*right, *wrong])
+    y = np.array([1.0] * len(right) + [0.0] * len(wrong))
+    weight = np.where(y > 0, 1 / len(right), 1 / len(wrong))
+    design = np.stack([np.ones_like(x), x], axis=1)
+    w = np.zeros(2)
+    for _ in range(50):  # Newton's method, damped by a slight ridge
+        p = 1 / (1 + np.exp(-np.clip(design @ w, -30, 30)))
+        gradient = design.T @ (weight * (y - p)) - 1e-4 * w
+        hessian = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-4 * np.eye(2)
+        w = w + np.linalg.solve(hessian, gradient)
+    return float(-w[0] / w[1]), float(-w[1])
 
 
 def match(aligner: Aligner, groups: dict[str, list[Row]]) -> None:

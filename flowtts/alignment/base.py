@@ -134,7 +134,10 @@ class Alignment:
 class Aligner(Protocol):
     """Finds when the phones of a known text sound in a recording."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For reports; tells aligners that align differently apart."""
+        ...
 
     def align(self, audio: Audio, analysis: Analysis) -> Alignment:
         """Align.

@@ -42,7 +42,8 @@ class CtcConfig:
         width: channels inside.
         depth: blocks.
         kernel: frames that a block's depthwise convolution sees.
-        frame_weight: weight of the frame-wise cross-entropy beside CTC; 0 trains on text alone.
+        frame_weight: weight of the frame-wise cross-entropy beside CTC; 0 trains on text alone. CTC first drives a
+            network to blanks everywhere, so the cross-entropy must outweigh it to begin with.
         limit: ``Alignment.limit`` of the trained aligner, nats per frame.
         slope: ``Alignment.slope`` likewise.
     """

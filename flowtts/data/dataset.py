@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,14 @@ from flowtts.types import Audio, Batch, MelSpec, PathLike, UserError
 logger = logging.getLogger(__name__)
 
 _SILENCE = "SIL"
+
+
+class BatchSequence(Protocol):
+    """An endless sequence of batches, as ``flowtts.train.fit`` takes it."""
+
+    def __call__(self, start: int, stride: int = 1) -> Iterator[Batch]:
+        """Yield batches start, start + stride, and so on."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +234,7 @@ def batches(
     symbols: Sequence[str] = SYMBOLS,
     cache: PathLike | None = None,
     level: bool = True,
-) -> Callable[[int, int], Iterator[Batch]]:
+) -> BatchSequence:
     """Training data for ``flowtts.train.fit``: an endless sequence in which batch i is a function of (seed, i) alone.
 
     Args:
@@ -258,7 +267,7 @@ def batches(
 
 def corpus_batches(
     corpus: Corpus, *, max_frames_per_batch: int, seed: int, max_frames: int = 1600, join_share: float = 0.0
-) -> Callable[[int, int], Iterator[Batch]]:
+) -> BatchSequence:
     """``batches`` of a corpus in memory."""
     # Utterances are joined only with their like: the speaker's name is qualified by whether there is a transcript.
     speakers = [None if c.speaker is None else f"{bool(c.symbols)} {c.speaker}" for c in corpus.cuts]
