@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,9 +29,17 @@ def random_span(lengths: Tensor, low: float, high: float, rng: torch.Generator) 
     Returns:
         (B,) int64 first positions and (B,) int64 one past the last; at least one position each.
     """
-    count = lengths.shape[0]
-    share = low + (high - low) * torch.rand(count, generator=rng)
-    sizes = (share * lengths.cpu()).round().long().clamp(min=1).minimum(lengths.cpu())
-    starts = (torch.rand(count, generator=rng) * (lengths.cpu() - sizes + 1)).long()
-    starts = starts.minimum(lengths.cpu() - sizes)
-    return starts.to(lengths.device), (starts + sizes).to(lengths.device)
+    share = low + (high - low) * rand(lengths.shape, rng, lengths.device)
+    sizes = (share * lengths).round().long().clamp(min=1).minimum(lengths)
+    starts = (rand(lengths.shape, rng, lengths.device) * (lengths - sizes + 1)).long().minimum(lengths - sizes)
+    return starts, starts + sizes
+
+
+def rand(shape: Sequence[int], rng: torch.Generator, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1) of a shape, drawn where the generator lives and moved to a device."""
+    return torch.rand(tuple(shape), generator=rng, device=rng.device).to(device)
+
+
+def randn(shape: Sequence[int], rng: torch.Generator, device: torch.device) -> Tensor:
+    """Normal numbers of a shape, drawn where the generator lives and moved to a device."""
+    return torch.randn(tuple(shape), generator=rng, device=rng.device).to(device)

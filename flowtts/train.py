@@ -26,7 +26,16 @@ from flowtts.checkpoint import Card, save_tensors
 from flowtts.ema import EMA
 from flowtts.train_config import TrainConfig, learning_rate, make_optimiser, progress
 from flowtts.train_log import RunLog
-from flowtts.train_process import Processes, Stopper, fork_random, prefetch, scalars, threads, to_device
+from flowtts.train_process import (
+    Processes,
+    Stopper,
+    fork_random,
+    in_processes,
+    prefetch,
+    scalars,
+    threads,
+    to_device,
+)
 from flowtts.train_state import Position
 from flowtts.types import PathLike, Trainable, UserError
 
@@ -182,7 +191,11 @@ class _Loop:
             log = self.open_log(stack)
             stopper = stack.enter_context(Stopper())
             start = self.position.batches + self.processes.rank
-            data = prefetch(batches(start, self.processes.world), self.config.prefetch)
+            stride, ahead = self.processes.world, self.config.prefetch
+            if self.config.workers:
+                data = in_processes(batches, start, stride, self.config.workers, ahead)
+            else:
+                data = prefetch(batches(start, stride), ahead)
             stack.callback(data.close)
             logger.info("training from step %d on %d processes", self.position.step, self.processes.world)
             while not asked and (done := self.done()) < 1.0:
@@ -235,7 +248,7 @@ class _Loop:
         """Clipped gradients of one update, its losses with the norm before clipping, and the batches used."""
         config, processes = self.config, self.processes
         place = (config.seed, self.position.step, processes.rank)
-        rng = torch.Generator().manual_seed(derived_seed(*place, 0))
+        rng = torch.Generator(processes.device).manual_seed(derived_seed(*place, 0))
         torch.manual_seed(derived_seed(*place, 1))  # dropout's, which takes no generator
         total: dict[str, Tensor] = {}
         used = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flowtts.compat import require
 from flowtts.types import UserError
@@ -154,6 +156,34 @@ def prefetch(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
             yield cast(T, item)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Share(IterableDataset[Any]):
+    """Every so many-th batch, as the worker that iterates is one of so many."""
+
+    def __init__(self, batches: Callable[[int, int], Iterator[Any]], start: int, stride: int) -> None:
+        self.batches, self.start, self.stride = batches, start, stride
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        assert worker is not None
+        return self.batches(self.start + self.stride * worker.id, self.stride * worker.num_workers)
+
+
+def in_processes(
+    batches: Callable[[int, int], Iterator[Any]], start: int, stride: int, workers: int, ahead: int
+) -> Generator[Any, None, None]:
+    """Batches start, start + stride, … in this order, made by ``workers`` processes, ``max(ahead, 1)`` ahead in each.
+
+    There are no more processes than processors; the sequence does not depend on their number.
+    What making a batch raises ends the sequence as that error. Close the generator to end the processes.
+    """
+    workers = min(workers, os.cpu_count() or 1)
+    loader = DataLoader(
+        _Share(batches, start, stride), batch_size=None, num_workers=workers, prefetch_factor=max(ahead, 1)
+    )
+    # A DataLoader asks its workers in turn, which is the order of the sequence.
+    yield from loader
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts.audio.mel import LogMel
+from flowtts import checkpoint
 from flowtts.checkpoint import read_torch
 from flowtts.compat import require
 from flowtts.config import load as load_config
@@ -48,6 +49,7 @@ class VocosTraining:
 
     Attributes:
         model: what to train.
+        init: a checkpoint of the same sizes to start from, or None.
         seed: of weights and crops.
         steps: length of the schedule in steps.
         minutes: length of the schedule in minutes spent training, over all resumptions.
@@ -80,6 +82,7 @@ class VocosTraining:
     """
 
     model: VocosConfig = field(default_factory=VocosConfig)
+    init: str | None = None
     seed: int = 0
     steps: int = 100_000
     minutes: float = 0.0
@@ -129,6 +132,9 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.network = VocosNetwork(config.model).to(self.device)
+            if config.init is not None:
+                found = checkpoint.load(checkpoint.find(config.init))
+                checkpoint.load_state(self.network, found.state, config.init)
             self.judges = build_discriminators(
                 config.discriminators, config.periods, config.widths, config.resolutions, config.channels
             ).to(self.device)

@@ -140,12 +140,31 @@ class Corpus:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"{cut.id}: its sound cannot be read ({reason}); prepare the corpus again") from error
         mono = np.ascontiguousarray(np.atleast_2d(samples).mean(axis=0), dtype=np.float32)
-        audio = resample(Audio(mono, cut.cut.sampling_rate), self.spec.sample_rate)
+        audio = resample(Audio(mono, round(cut.cut.sampling_rate * cut.speed)), self.spec.sample_rate)
         if self.level:
             audio, _ = to_level(audio)
         with torch.inference_mode():
             features: Tensor = self._mel(torch.from_numpy(audio.samples))[0]
         return features.clone()
+
+
+def colour(item: Item, deviation: float, spec: MelSpec, rng: np.random.Generator) -> Item:
+    """Another microphone and room: a smooth random curve over frequency, the same in all frames.
+
+    Args:
+        item: whose features are changed.
+        deviation: of each of the curve's four cosines, dB.
+        spec: of the features, whose floor stays the floor.
+        rng: decides.
+    """
+    if deviation <= 0:
+        return item
+    place = (np.arange(spec.channels) + 0.5) / spec.channels
+    waves = np.cos(np.pi * np.arange(1, 5)[:, None] * place)
+    curve = (rng.normal(0.0, deviation, 4) @ waves) * (np.log(10) / 20) / spec.std
+    lowest = (np.log(spec.floor) - spec.mean) / spec.std
+    changed = item.features + torch.from_numpy(curve).to(item.features.dtype)
+    return replace(item, features=changed.clamp(min=float(lowest)))
 
 
 def crop(item: Item, max_frames: int, pauses: Sequence[bool], rng: np.random.Generator) -> Item:
@@ -234,6 +253,8 @@ def batches(
     symbols: Sequence[str] = SYMBOLS,
     cache: PathLike | None = None,
     level: bool = True,
+    speeds: Sequence[float] = (1.0,),
+    colour_db: float = 0.0,
 ) -> BatchSequence:
     """Training data for ``flowtts.train.fit``: an endless sequence in which batch i is a function of (seed, i) alone.
 
@@ -247,6 +268,8 @@ def batches(
         symbols: vocabulary.
         cache: folder for computed features.
         level: bring speech to the training level.
+        speeds: every utterance is used at each of these speeds, as so many voices.
+        colour_db: see ``colour``.
 
     Returns:
         ``(start, stride) -> iterator`` over batches start, start + stride, …; several processes take the same stride
@@ -256,17 +279,19 @@ def batches(
         UserError: a broken or empty manifest, or phones outside the vocabulary.
     """
     paths = [manifest] if isinstance(manifest, (str, Path)) else list(manifest)
-    cuts = [cut for path in paths for cut in read_cuts(path)]
+    cuts = [cut.at_speed(speed) for path in paths for cut in read_cuts(path) for speed in speeds]
     if not cuts:
         raise UserError(f"{paths[0]}: holds no cuts; prepare the corpus again")
     corpus = Corpus(cuts, spec, symbols, None if cache is None else Path(cache), level)
     return corpus_batches(
-        corpus, max_frames_per_batch=max_frames_per_batch, seed=seed, max_frames=max_frames, join_share=join_share
-    )
+        corpus, max_frames_per_batch=max_frames_per_batch, seed=seed, max_frames=max_frames, join_share=join_share,
+        colour_db=colour_db,
+    )  # fmt: skip
 
 
 def corpus_batches(
-    corpus: Corpus, *, max_frames_per_batch: int, seed: int, max_frames: int = 1600, join_share: float = 0.0
+    corpus: Corpus, *, max_frames_per_batch: int, seed: int, max_frames: int = 1600, join_share: float = 0.0,
+    colour_db: float = 0.0,
 ) -> BatchSequence:
     """``batches`` of a corpus in memory."""
     # Utterances are joined only with their like: the speaker's name is qualified by whether there is a transcript.
@@ -281,7 +306,8 @@ def corpus_batches(
     def made(entry: Entry) -> Item:
         items = [corpus[i] for i in entry.members]
         item = items[0] if len(items) == 1 else join(items[0], items[1], pauses)
-        return crop(item, max_frames, pauses, np.random.default_rng(entry.seed))
+        rng = np.random.default_rng(entry.seed)
+        return colour(crop(item, max_frames, pauses, rng), colour_db, corpus.spec, rng)
 
     def sequence(start: int, stride: int = 1) -> Iterator[Batch]:
         index = start

@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +41,7 @@ class Timed:
         seconds: its length.
         symbols: its phones; empty if it is not transcribed.
         ends: (L,) float64 seconds from the cut's start at which they end; each begins where the one before ended.
+        speed: the sound is to be played this much faster, pitch and formants with it; the times above already are.
     """
 
     cut: Any
@@ -49,6 +50,16 @@ class Timed:
     seconds: float
     symbols: tuple[str, ...]
     ends: NDArray[np.float64]
+    speed: float = 1.0
+
+    def at_speed(self, speed: float) -> Timed:
+        """Played ``speed`` times as fast, like a tape: somebody else's voice (Ko et al. 2015, speed perturbation)."""
+        if speed == 1.0:
+            return self
+        return replace(
+            self, id=f"{self.id}@{speed:g}", speaker=None if self.speaker is None else f"{self.speaker}@{speed:g}",
+            seconds=self.seconds / speed, ends=self.ends / speed, speed=self.speed * speed,
+        )  # fmt: skip
 
     def alignment(self) -> Alignment | None:
         """Times of its phones (words are not known here), or None."""

@@ -127,6 +127,8 @@ class Transformer(nn.Module):
             present = F.pad(mask, (0, 1), value=True)
             gate = F.pad(gate, (0, 0, 0, 1))
         bias = attention_bias(length, self.config.heads, present, extra)
+        if torch.is_autocast_enabled(x.device.type):  # once, not in every block
+            bias = bias.to(torch.get_autocast_dtype(x.device.type))
         for_skip: list[Tensor] = []
         half = len(self.blocks) // 2
         for index, block in enumerate(self.blocks):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts.align import repeat
-from flowtts.mask import lengths_to_mask, masked_mean, random_span
+from flowtts.mask import lengths_to_mask, masked_mean, rand, randn, random_span
 from flowtts.nn import Transformer, sinusoidal
 from flowtts.path import CondOT, interpolate
 from flowtts.types import Batch, Condition
@@ -58,8 +58,8 @@ class AudioModel(nn.Module):
         device = batch.features.device
         cond, masked = self.condition(batch, rng)
         x1 = batch.features
-        x0 = torch.randn(x1.shape, generator=rng).to(device)
-        t = torch.rand(len(x1), generator=rng).to(device)
+        x0 = randn(x1.shape, rng, device)
+        t = rand((len(x1),), rng, device)
         x_t, target = interpolate(CondOT(self.config.sigma_min), x0, x1, t)
         error = (self(x_t, t, cond).float() - target) ** 2
         return {"loss": masked_mean(error, masked)}
@@ -77,11 +77,11 @@ class AudioModel(nn.Module):
         start, end = _snap(edges, start, down=True), _snap(edges, end, down=False)
         place = torch.arange(size, device=present.device)[None]
         masked = (place >= start[:, None]) & (place < end[:, None]) & present
-        whole = (torch.rand(len(start), generator=rng) < config.drop_context).to(present.device)
+        whole = rand(start.shape, rng, present.device) < config.drop_context
         masked = torch.where(whole[:, None], present, masked)
         known = present & ~masked
         text = repeat(batch.phones * batch.transcribed[:, None], batch.durations, size)
-        keep = (torch.rand(len(start), generator=rng) >= config.drop_condition).to(present.device)
+        keep = rand(start.shape, rng, present.device) >= config.drop_condition
         prompt = batch.features * known[..., None].to(batch.features.dtype)
         return Condition(text, prompt, known, present, keep), masked
 

@@ -176,7 +176,8 @@ def speak(
         processes: at once.
         held_out: speak sentences that are held out, for evaluation, instead of those that are not.
     """
-    for program in ("flite", "festival"):
+    needed = {"festival" if voice in FESTIVAL_VOICES else "flite" for voice in counts}
+    for program in sorted(needed):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not installed; install it with your package manager")
     usable = [s for s in sentences if is_held_out(s.id) == held_out]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from flowtts.mask import lengths_to_mask, masked_mean, random_span
+from flowtts.mask import lengths_to_mask, masked_mean, rand, randn, random_span
 from flowtts.nn import Transformer, sinusoidal
 from flowtts.path import CondOT, interpolate
 from flowtts.solve import solve
@@ -64,7 +64,7 @@ class DurationModel(nn.Module):
         size = batch.phones.shape[1]
         present = lengths_to_mask(batch.lengths, size)
         # Whole frames are dequantised, so that the flow has a density to learn.
-        noise = torch.rand(batch.durations.shape, generator=rng).to(device) - 0.5
+        noise = rand(batch.durations.shape, rng, device) - 0.5
         target = (
             encode((batch.durations + noise).clamp(min=0))
             if config.variant == "flow"
@@ -74,16 +74,16 @@ class DurationModel(nn.Module):
         start, end = random_span(batch.lengths, config.mask_low, config.mask_high, rng)
         place = torch.arange(size, device=device)[None]
         masked = (place >= start[:, None]) & (place < end[:, None])
-        whole = (torch.rand(len(start), generator=rng) < config.drop_context).to(device)
+        whole = rand(start.shape, rng, device) < config.drop_context
         masked = torch.where(whole[:, None], present, masked & present)
         context = torch.where(masked, torch.zeros_like(target), target)
         counted = masked & batch.transcribed[:, None]
         if config.variant == "regression":
             predicted = self.regress(batch.phones, context, present)
             return {"loss": masked_mean((predicted.float() - target).abs(), counted)}
-        keep = (torch.rand(len(start), generator=rng) >= config.drop_condition).to(device)
-        x0 = torch.randn(target.shape, generator=rng).to(device)
-        t = torch.rand(len(target), generator=rng).to(device)
+        keep = rand(start.shape, rng, device) >= config.drop_condition
+        x0 = randn(target.shape, rng, device)
+        t = rand((len(target),), rng, device)
         x_t, velocity = interpolate(CondOT(config.sigma_min), x0[..., None], target[..., None], t)
         predicted = self.velocity(x_t[..., 0], t, batch.phones, context, present, keep)
         return {"loss": masked_mean((predicted.float() - velocity[..., 0]) ** 2, counted)}

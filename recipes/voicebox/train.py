@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from flowtts.align import repeat
 from flowtts.audio.io import write
 from flowtts.checkpoint import Card
 from flowtts.compat import require
-from flowtts.data.dataset import batches
+from flowtts.data.dataset import BatchSequence, batches
 from flowtts.solve import guided, solve
 from flowtts.text.symbols import SYMBOLS
-from flowtts.train import Run, fit
+from flowtts.train import Run, Sample, fit
 from flowtts.train_config import TrainConfig
-from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, PathLike, Sampling, UserError
+from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, MelSpec, PathLike, Sampling, UserError
 
 from . import AUDIO_KIND, DURATION_KIND
 from .audio import AudioModel
@@ -44,12 +45,18 @@ class DataConfig:
         max_frames: longer utterances are cropped.
         join: share of each speaker's utterances joined in pairs, the shape of prompt and target.
         cache: folder for computed features, or None.
+        speeds: every utterance is used at each of these speeds, as so many voices.
+        colour_db: deviation of a random filter for each utterance, see ``flowtts.data.dataset.colour``.
+        valid: manifests of speakers that are held out; their loss is logged with the samples.
     """
 
     max_frames_per_batch: int = 7500
     max_frames: int = 1600
     join: float = 0.0
     cache: str | None = None
+    speeds: tuple[float, ...] = (1.0,)
+    colour_db: float = 0.0
+    valid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,11 +126,10 @@ def train(
     spec = run.model.mel if kind == AUDIO_KIND else VOICEBOX_MEL
     data = batches(
         manifests, spec, max_frames_per_batch=run.data.max_frames_per_batch, seed=run.train.seed,
-        max_frames=run.data.max_frames, join_share=run.data.join, cache=run.data.cache,
+        max_frames=run.data.max_frames, join_share=run.data.join, cache=run.data.cache, speeds=run.data.speeds,
+        colour_db=run.data.colour_db,
     )  # fmt: skip
-    sample = None
-    if run.train.sample_every:
-        sample = _Listen(next(data(0, 1)), Path(out) / "samples", vocode) if kind == AUDIO_KIND else None
+    sample = _watchers(kind, run, data, spec, Path(out) / "samples", vocode) if run.train.sample_every else None
     card = Card(kind, run.model, SYMBOLS)
     return fit(network, data, config=run.train, out=out, card=card, sample=sample, resume=resume)
 
@@ -138,6 +144,44 @@ def _network(kind: str, run: AudioRun | DurationRun) -> nn.Module:
             raise UserError(f"{run.init} is a checkpoint of kind {found.kind}, not {kind}")
         checkpoint.load_state(network, found.state, run.init)
     return network
+
+
+def _watchers(
+    kind: str, run: AudioRun | DurationRun, data: BatchSequence, spec: MelSpec, folder: Path, vocode: Vocode | None
+) -> Sample | None:
+    """What is looked at along the way: a picture and a recording, and the loss of held-out speakers."""
+    watchers: list[Sample] = []
+    if kind == AUDIO_KIND:
+        watchers.append(_Listen(next(data(0)), folder, vocode))
+    if run.data.valid:
+        # Few large batches: as many frames as the held-out speakers have, at most 16 batches of training.
+        held_out = batches(
+            run.data.valid, spec, max_frames_per_batch=run.data.max_frames_per_batch, seed=0,
+            max_frames=run.data.max_frames, cache=run.data.cache,
+        )(0)  # fmt: skip
+        watchers.append(_Validate(tuple(islice(held_out, 16))))
+    if not watchers:
+        return None
+
+    def watch(step: int, network: nn.Module) -> Mapping[str, float]:
+        return {name: value for w in watchers for name, value in (w(step, network) or {}).items()}
+
+    return watch
+
+
+@dataclass(frozen=True, eq=False)
+class _Validate:
+    """The loss on fixed batches, always with the same masks, noise and times."""
+
+    batches: Sequence[Batch]
+
+    def __call__(self, step: int, network: nn.Module) -> Mapping[str, float]:
+        assert isinstance(network, (AudioModel, DurationModel))
+        device = next(network.parameters()).device
+        rng = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            losses = [float(network.loss(batch.to(device), rng)["loss"]) for batch in self.batches]
+        return {"valid_loss": sum(losses) / len(losses)}
 
 
 @dataclass(frozen=True, eq=False)

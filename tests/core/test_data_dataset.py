@@ -13,6 +13,7 @@ import torch
 from flowtts.audio.active import TRAINING_RMS, active_rms
 from flowtts.audio.mel import LogMel
 from flowtts.data import Corpus, Item, batches, collate, corpus_batches, crop, join
+from flowtts.data.dataset import colour
 from flowtts.data.manifest import Timed, read_cuts, write_manifests
 from flowtts.text.symbols import SYMBOLS, ids, is_pause
 from flowtts.types import VOCOS_MEL, VOICEBOX_MEL, Batch, UserError
@@ -191,3 +192,46 @@ def test_what_cannot_be_trained_on_is_refused(manifest: Path, tmp_path: Path) ->
         batches(tmp_path / "none", VOICEBOX_MEL, max_frames_per_batch=400, seed=0)
     two = corpus_batches(Corpus(list(read_cuts(manifest))[:2], VOICEBOX_MEL), max_frames_per_batch=400, seed=0)
     assert next(two(0, 1)).ids
+
+
+def test_another_speed_moves_pitch_times_and_speaker(manifest: Path) -> None:
+    rate = VOICEBOX_MEL.sample_rate
+    cut = next(iter(read_cuts(manifest)))
+    tone = np.sin(2 * np.pi * 1000 * np.arange(round(cut.seconds * rate)) / rate)
+    soundfile.write(cut.cut.recording.sources[0].source, 0.05 * tone.astype(np.float32), rate)
+    fast = cut.at_speed(1.25)
+    assert (fast.id, fast.speaker) == (f"{cut.id}@1.25", f"{cut.speaker}@1.25")
+    assert fast.seconds == pytest.approx(cut.seconds / 1.25)
+    assert fast.ends == pytest.approx(cut.ends / 1.25)
+    corpus = Corpus([cut, fast], VOICEBOX_MEL)
+    plain, item = corpus[0], corpus[1]
+    assert len(item.features) == corpus.frames(1)
+    assert int(item.durations.sum()) == len(item.features)
+    bank = LogMel(VOICEBOX_MEL)
+    heard = torch.from_numpy(0.05 * np.sin(2 * np.pi * 1250 * np.arange(8000) / rate)).float()[None]
+    wanted = int(bank(heard)[0].mean(0).argmax())
+    assert int(item.features.mean(0).argmax()) == wanted != int(plain.features.mean(0).argmax())
+
+
+def test_speeds_multiply_the_corpus_and_pairs_keep_to_one_speed(manifest: Path) -> None:
+    sequence = batches(
+        manifest, VOICEBOX_MEL, max_frames_per_batch=10_000, seed=0, speeds=(0.9, 1.0, 1.1), join_share=1.0
+    )
+    names = {name for batch in itertools.islice(sequence(0), 40) for name in batch.ids}
+    assert {n.split("@")[-1] for n in names if "@" in n} == {"0.9", "1.1"}
+    pairs = [name.split("+") for name in names if "+" in name]
+    assert pairs
+    assert all(("@" in a, a.split("@")[1:]) == ("@" in b, b.split("@")[1:]) for a, b in pairs)
+
+
+def test_colour_filters_all_frames_alike_and_keeps_the_floor() -> None:
+    floor = float((np.log(VOICEBOX_MEL.floor) - VOICEBOX_MEL.mean) / VOICEBOX_MEL.std)
+    features = torch.randn(30, VOICEBOX_MEL.channels) * 0.1
+    features[0] = floor
+    item = Item("a", features, torch.tensor([1]), torch.tensor([30]), True)
+    made = colour(item, 3.0, VOICEBOX_MEL, np.random.default_rng(0)).features
+    change = (made - features)[1:]
+    assert float(change.std(dim=0).max()) < 1e-5
+    assert float(change[0].std()) * VOICEBOX_MEL.std * 20 / np.log(10) > 1.0
+    assert float(made.min()) >= floor - 1e-6
+    assert colour(item, 0.0, VOICEBOX_MEL, np.random.default_rng(0)) is item

@@ -29,7 +29,7 @@ from flowtts.ema import EMA
 from flowtts.train import Diverged, Run, TrainConfig, fit
 from flowtts.train_config import learning_rate, make_optimiser, progress
 from flowtts.train_log import RunLog
-from flowtts.train_process import Processes, Stopper, prefetch
+from flowtts.train_process import Processes, Stopper, in_processes, prefetch
 from flowtts.types import UserError
 
 
@@ -380,6 +380,23 @@ def test_a_second_signal_ends_at_once() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopper.asked
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def numbers(start: int, stride: int) -> Iterator[int]:
+    return itertools.count(start, stride)
+
+
+def broken(start: int, stride: int) -> Iterator[int]:
+    yield from range(start, 6, stride)
+    raise UserError("the third page is torn")
+
+
+def test_worker_processes_make_the_same_sequence() -> None:
+    made = in_processes(numbers, 3, 2, workers=3, ahead=2)
+    assert list(itertools.islice(made, 8)) == [3, 5, 7, 9, 11, 13, 15, 17]
+    made.close()
+    with pytest.raises(UserError, match="torn"):
+        list(in_processes(broken, 0, 1, workers=2, ahead=1))
 
 
 def test_prefetching_keeps_order_raises_in_place_and_ends_its_thread() -> None:
