@@ -10,13 +10,17 @@ from flowtts.types import Metric, UserError
 from .asr_hubert import DEFAULT_MODEL as HUBERT
 from .asr_hubert import Hubert
 from .asr_whisper import DEFAULT_SIZE, Whisper
+from .frechet import FrechetSpeechDistance
 from .intelligibility import ErrorRate, Pocketsphinx, Recogniser, Transcripts, Unit
 from .judging import Context
 from .mel_distance import MelDistance
+from .pairwise import PairwiseSimilarity
 from .pesq import Pesq
 from .resemblyzer import Resemblyzer
 from .rtf import RealTimeFactor
 from .similarity import Similarity
+from .wav2vec import DEFAULT_MODEL as WAV2VEC
+from .wav2vec import Wav2Vec
 from .wavlm import DEFAULT_MODEL as WAVLM
 from .wavlm import WavLM
 
@@ -34,6 +38,11 @@ METRICS: Mapping[str, Callable[[str, Context], Metric]] = {
         "sim-r", Resemblyzer(option or None, c.device), True, c.resynthesise, c.progress
     ),
     "sim-wavlm": lambda option, c: Similarity("sim-wavlm", WavLM(option or WAVLM, c.device), progress=c.progress),
+    "sim-pairs": lambda option, c: PairwiseSimilarity(Resemblyzer(option or None, c.device), c.progress),
+    "fsd": lambda option, c: FrechetSpeechDistance("fsd", Resemblyzer(option or None, c.device), c.progress),
+    "fsd-wav2vec2": lambda option, c: FrechetSpeechDistance(
+        "fsd-wav2vec2", Wav2Vec(option or WAV2VEC, c.device), c.progress
+    ),
     "pesq": lambda option, c: Pesq(c.progress),
     "mel": lambda option, c: MelDistance(),
     "rtf": lambda option, c: RealTimeFactor(c.took),
@@ -42,7 +51,7 @@ METRICS: Mapping[str, Callable[[str, Context], Metric]] = {
 
 ALIASES: Mapping[str, str] = {"sim": "sim-o"}
 
-_TAKE_OPTIONS = ("whisper", "hubert", "sim-o", "sim-r", "sim-wavlm")
+_TAKE_OPTIONS = ("whisper", "hubert", "sim-o", "sim-r", "sim-wavlm", "sim-pairs", "fsd", "fsd-wav2vec2")
 
 
 def names() -> list[str]:

@@ -19,10 +19,13 @@ import typer
 
 from flowtts import __version__
 from flowtts.commands.align import align
+from flowtts.commands.edit import denoise, edit, fill
 from flowtts.commands.evaluate import evaluate
 from flowtts.commands.models import models
 from flowtts.commands.prepare import prepare
 from flowtts.commands.replay import replay
+from flowtts.commands.restyle import continue_, restyle
+from flowtts.commands.sample import sample
 from flowtts.commands.say import say
 from flowtts.commands.terminal import Misuse, Terminal, Verb, debugging
 from flowtts.commands.train import train
@@ -37,15 +40,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _verb in (say, align, prepare, train, vocode, evaluate, models, replay):
-    app.command(cls=Verb)(_verb)
+for _verb in (
+    say, edit, fill, denoise, restyle, continue_, sample, align, prepare, train, vocode, evaluate, models, replay
+):  # fmt: skip
+    app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 
 
 @app.callback()
 def _flowtts(
     ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
 ) -> None:
-    """Diffusion and flow-matching text-to-speech: speak, align, train, compare."""
+    """Diffusion and flow-matching text-to-speech: speak, edit, align, train, compare."""
     if version:
         typer.echo(f"flowtts {__version__}")
     elif ctx.invoked_subcommand is None:

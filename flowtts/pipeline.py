@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,64 +15,23 @@ from torch import Tensor
 from flowtts import __version__
 from flowtts import voice as voices
 from flowtts.align import round_to_total
+from flowtts.device import choose_device as choose_device
+from flowtts.device import choose_precision as choose_precision
+from flowtts.edit.request import EditRequest, Progress, make_edit_request
+from flowtts.edit.result import Edited
+from flowtts.edit.studio import Studio
+from flowtts.planning import analyse, audible
 from flowtts.registry import load_metric, load_recipe, load_vocoder
+from flowtts.request import RANKERS, Request
+from flowtts.request import derive as derive
+from flowtts.request import make_request as make_request
+from flowtts.sidecar import replay as replay
 from flowtts.speech import Candidate, Chunk, Plan, Speech
-from flowtts.text import Analysis, FrontEnd, split
+from flowtts.tasks import infilling, require
+from flowtts.text import FrontEnd
 from flowtts.types import Audio, Item, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
 
-log = logging.getLogger(__name__)
-
 DEFAULT_VOICE = "rms"
-RANKERS = {"wer": "wer", "sim": "sim-o"}
-_LONGEST_CHUNK = 120
-"""Characters: about the length of the utterances that the shipped recipes are trained on."""
-
-_SHORTEST_PHONE = 1.5
-_SHORTEST_PAUSE = 2.0
-"""Frames."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Everything that decides what is said and how; all of it goes to the sidecar.
-
-    Attributes:
-        text: what to say.
-        voice: a recording, a shipped voice's name, or None for the default voice.
-        voice_text: what the recording says; recognised if None.
-        seed: of the noise; chunks and takes get seeds derived from it.
-        sampling: solver, grid, steps, guidance.
-        speed: above 1 is faster.
-        duration: seconds the whole must last, or None.
-        best_of: takes.
-        rank: what decides between takes.
-        lexicon: file of own pronunciations.
-    """
-
-    text: str
-    voice: PathLike | Audio | None = None
-    voice_text: str | None = None
-    seed: int = 0
-    sampling: Sampling = field(default_factory=Sampling)
-    speed: float = 1.0
-    duration: float | None = None
-    best_of: int = 1
-    rank: str = "wer"
-    lexicon: PathLike | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.25 <= self.speed <= 4:
-            raise UserError(f"speed is from 0.25 to 4, not {self.speed:g}")
-        if self.duration is not None and not 0.1 <= self.duration <= 3600:
-            raise UserError(f"duration is from 0.1 to 3600 seconds, not {self.duration:g}")
-        if not 1 <= self.best_of <= 100:
-            raise UserError(f"best-of is from 1 to 100, not {self.best_of}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed is a whole number from 0 to 2^63 - 1, not {self.seed}")
-        if not 1 <= self.sampling.steps <= 1000:
-            raise UserError(f"steps is from 1 to 1000, not {self.sampling.steps}")
-        if self.rank not in RANKERS:
-            raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
 
 
 class Pipeline:
@@ -115,6 +70,7 @@ class Pipeline:
         Raises:
             UserError: something in the request cannot be done.
         """
+        require(self.recipe, "say", self.name)
         request = make_request(text, **options)
         frontend, voice = self._reader(request), self._voice(request)
         plan = self._plan(request, frontend, voice)
@@ -136,23 +92,101 @@ class Pipeline:
 
     def plan(self, text: str, **options: Any) -> Plan:
         """What ``say`` would say: normalised text, phones, durations and chunks, without audio."""
+        require(self.recipe, "say", self.name)
         request = make_request(text, **options)
         return self._plan(request, self._reader(request), self._voice(request))
+
+    def edit(
+        self, recording: PathLike | Audio, text: str, to: str, progress: Progress | None = None, **options: Any
+    ) -> Edited:
+        """Make a recording say something else; every sample outside the joins of a change stays bit-identical.
+
+        Args:
+            recording: file or samples, of any rate, length and number of channels.
+            text: what it says.
+            to: what it is to say.
+            progress: called with (calls of the model done, calls in all).
+            **options: of ``EditRequest`` (seed, best_of, rank "wer", "sim" or "boundary", lexicon) and ``Sampling``
+                (solver, grid, steps, guidance, temperature); an unknown one raises TypeError. The same for all verbs.
+
+        Raises:
+            UserError: the model cannot do it, or the text is not what the recording says.
+        """
+        from flowtts.edit.editor import edit
+
+        request = make_edit_request(options)
+        return edit(self._studio("edit", request), recording, text, to, request, progress)
+
+    def fill(
+        self, recording: PathLike | Audio, text: str, spans: Sequence[tuple[float, float]],
+        progress: Progress | None = None, **options: Any,
+    ) -> Edited:  # fmt: skip
+        """Generate spans (seconds) anew: the same words, durations and length. See ``edit`` for the rest."""
+        from flowtts.edit.regenerate import fill
+
+        request = make_edit_request(options)
+        return fill(self._studio("fill", request), recording, text, spans, request, progress)
+
+    def denoise(
+        self, recording: PathLike | Audio, text: str, spans: Sequence[tuple[float, float]] | None = None,
+        progress: Progress | None = None, **options: Any,
+    ) -> Edited:  # fmt: skip
+        """Generate anew what transient noise covers; finds it if no spans (seconds) are given."""
+        from flowtts.edit.regenerate import denoise
+
+        request = make_edit_request(options)
+        return denoise(self._studio("denoise", request), recording, text, spans, request, progress)
+
+    def restyle(
+        self, recording: PathLike | Audio, text: str, style: PathLike | Audio, style_text: str | None = None,
+        timing: str = "kept", accent: PathLike | Audio | None = None, accent_text: str | None = None,
+        progress: Progress | None = None, **options: Any,
+    ) -> Edited:  # fmt: skip
+        """Say the recording's words in the voice of ``style``; see ``flowtts.edit.restyle`` for timing and accent."""
+        from flowtts.edit.restyle import restyle
+
+        request = make_edit_request(options)
+        studio, spoken = self._studio("restyle", request), self._prepared(style, style_text)
+        other = None if accent is None else self._prepared(accent, accent_text)
+        return restyle(studio, recording, text, spoken, timing, other, request, progress)
+
+    def continue_(
+        self, recording: PathLike | Audio, text: str, then: str, progress: Progress | None = None, **options: Any
+    ) -> Edited:
+        """Say ``then`` at the end of a recording, in its voice. See ``edit`` for the rest."""
+        from flowtts.edit.continuing import continue_
+
+        request = make_edit_request(options)
+        return continue_(self._studio("continue", request), recording, text, then, request, progress)
+
+    def sample(
+        self, text: str, n: int = 1, durations: str = "regression", progress: Progress | None = None, **options: Any
+    ) -> list[Speech]:
+        """Say a text n times without a voice to follow: each time another voice. See ``flowtts.sample``."""
+        from flowtts.sample import GUIDANCE, SampleRequest, sample
+
+        request = make_edit_request(options, Sampling(guidance=GUIDANCE))
+        return sample(self._studio("sample", request), SampleRequest(text, n, durations, request), progress)
+
+    def _studio(self, task: str, request: EditRequest) -> Studio:
+        filler = infilling(self.recipe, task, self.name)
+        frontend = FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
+        return Studio(self.recipe, filler, self.vocoder, self.spec, frontend, self.name, self.hash)
 
     def _reader(self, request: Request) -> FrontEnd:
         return FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
 
     def _voice(self, request: Request) -> voices.Voice:
-        reference = request.voice if request.voice is not None else DEFAULT_VOICE
-        key = (reference if isinstance(reference, Audio) else str(reference), request.voice_text)
+        return self._prepared(request.voice if request.voice is not None else DEFAULT_VOICE, request.voice_text)
+
+    def _prepared(self, reference: PathLike | Audio, text: str | None) -> voices.Voice:
+        key = (reference if isinstance(reference, Audio) else str(reference), text)
         if key not in self._voices:
-            self._voices[key] = voices.prepare(reference, request.voice_text, self.spec, _frontend())
+            self._voices[key] = voices.prepare(reference, text, self.spec, _frontend())
         return self._voices[key]
 
     def _plan(self, request: Request, frontend: FrontEnd, voice: voices.Voice) -> Plan:
-        analyses = [(c.text, frontend.analyse(c.text)) for c in split(request.text, longest=_LONGEST_CHUNK)]
-        if not analyses:
-            raise UserError("there is nothing to say: the text is empty")
+        analyses = analyse(frontend, request.text)
         predicted = []
         for index, (_, analysis) in enumerate(analyses):
             rng = torch.Generator().manual_seed(derive(request.seed, "durations", index))
@@ -161,7 +195,9 @@ class Pipeline:
         if float(whole.sum()) <= 0:
             raise UserError("nothing to say: the duration model gives every phone no time")
         seconds = request.duration if request.duration is not None else float(whole.sum()) / self.spec.frame_rate
-        frames = round_to_total(_audible(whole, analyses), max(1, round(seconds * self.spec.frame_rate)))
+        frames = round_to_total(
+            audible(whole, [analysis for _, analysis in analyses]), max(1, round(seconds * self.spec.frame_rate))
+        )
         chunks = []
         for (text, analysis), counts in zip(analyses, frames.split([len(p) for p in predicted]), strict=True):
             words = tuple(word.text for word in analysis.words)
@@ -236,111 +272,6 @@ def load(
     return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""))
 
 
-def make_request(text: str, **options: Any) -> Request:
-    """A request from flat options; those of ``Sampling`` and ``Request`` are told apart by name."""
-    names = Sampling.__dataclass_fields__
-    given = {name: value for name, value in options.items() if value is not None}
-    sampling = replace(Sampling(), **{name: value for name, value in given.items() if name in names})
-    return Request(text, sampling=sampling, **{n: v for n, v in given.items() if n not in names})
-
-
-def derive(seed: int, purpose: str, index: int) -> int:
-    """A seed for one of many draws of a run, independent of how many there are."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def choose_device(name: str) -> torch.device:
-    """A device that is there from "auto", "cpu", "cuda", "cuda:1" or "mps".
-
-    Raises:
-        UserError: it is not there; nothing falls back silently.
-    """
-    if name == "auto":
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        log.info("computing on %s", found)
-        return torch.device(found)
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"the device {name!r} is not available here; use --device cpu") from None
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """A precision from its name; "auto" is bfloat16 where the device multiplies it natively, else float32.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name in known:
-        return known[name]
-    if name != "auto":
-        raise UserError(f"no precision {name!r}; there are auto, {', '.join(known)}")
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and "avx512_bf16" in _cpu_features()
-    return torch.bfloat16 if native else torch.float32
-
-
-@lru_cache(maxsize=1)
-def _cpu_features() -> frozenset[str]:
-    try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in found.splitlines() if line.startswith("flags")), "").split())
-
-
-def replay(sidecar: PathLike, out: PathLike, device: str = "cpu") -> Speech:
-    """Make the recording that a sidecar describes again; on the same CPU build the bytes are the same.
-
-    Raises:
-        UserError: the sidecar cannot be read, or the model or voice it names has changed since.
-    """
-    try:
-        settings = json.loads(Path(sidecar).read_text(encoding="utf-8"))
-        voice, best = settings["voice"], settings["best_of"]
-    except OSError as error:
-        raise UserError(f"cannot read {sidecar}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{sidecar} is not the sidecar of a recording made by flowtts say") from None
-    tts = load(settings["model"], settings["vocoder"], device)
-    if tts.hash != settings["model_hash"]:
-        raise UserError(
-            f"{sidecar} was made with weights {settings['model_hash']} of {settings['model']} and "
-            f"these are {tts.hash}; install the flowtts or the checkpoint that made it"
-        )
-    keys = ("solver", "grid", "steps", "guidance", "temperature", "speed", "duration", "rank", "lexicon")
-    made = tts.say(
-        settings["text"],
-        voice=voice["name"],
-        voice_text=voice["text"],
-        seed=settings["seed"] if best == 1 else _first_seed(settings),
-        best_of=best,
-        **{key: settings[key] for key in keys},
-    )
-    if made.plan.settings["voice"]["hash"] != voice["hash"]:
-        raise UserError(f"the voice {voice['name']} is not the recording that {sidecar} was made with")
-    made.save(out)
-    return made
-
-
-def _first_seed(settings: dict[str, Any]) -> int:
-    # The sidecar's seed is that of the take that was kept; takes are derived from the first one's.
-    return int(settings["candidates"][0]["seed"])
-
-
 @lru_cache(maxsize=1)
 def _frontend() -> FrontEnd:
     return FrontEnd()
-
-
-def _audible(durations: Tensor, analyses: Sequence[tuple[str, Analysis]]) -> Tensor:
-    """Every phone lasts long enough to be heard; a pause of less than two frames is none (a ghost silence)."""
-    pause = torch.tensor([phone.word < 0 for _, analysis in analyses for phone in analysis.phones])
-    heard = durations.clamp(min=_SHORTEST_PHONE)
-    return torch.where(pause, torch.where(durations < _SHORTEST_PAUSE, torch.zeros_like(durations), durations), heard)

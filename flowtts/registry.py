@@ -20,6 +20,12 @@ from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Spec, UserError, V
 RECIPES: Mapping[str, tuple[str, str]] = {"voicebox": ("flowtts.recipes.voicebox", "voicebox-small")}
 """Name -> (module with ``load(folder, device, precision)``, shipped checkpoint)."""
 
+TASKS: tuple[str, ...] = ("say", "edit", "fill", "denoise", "restyle", "continue", "sample")
+"""What recipes can be asked to do; each is a verb of the command line."""
+
+ABILITIES: Mapping[str, frozenset[str]] = {"voicebox": frozenset(TASKS)}
+"""Name of a recipe -> its tasks, so that they can be listed without importing it; equal to its ``tasks``."""
+
 VOCODERS: Mapping[str, str | None] = {"vocos": "vocos-16k", "griffin-lim": None}
 """Name -> shipped checkpoint, or None if it has no weights."""
 
@@ -111,6 +117,11 @@ def trainer(name: str) -> Callable[..., Any]:
 def recipes() -> list[str]:
     """Names of all recipes."""
     return sorted(RECIPES)
+
+
+def can(task: str) -> list[str]:
+    """Names of the recipes that can do a task."""
+    return sorted(name for name, tasks in ABILITIES.items() if task in tasks)
 
 
 def vocoders() -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtts.alignment.base import SILENCE, Alignment
+from flowtts.alignment.base import SILENCE, Alignment, PhoneTime
 from flowtts.alignment.files import write_text
 from flowtts.alignment.textgrid import from_alignment, write_textgrid
-from flowtts.types import PathLike, UserError
+from flowtts.types import PathLike, UserError, Word
 
 if TYPE_CHECKING:
     from flowtts.text import Analysis
@@ -26,6 +27,8 @@ SHORTEST = 1.0
 GAP = 1.5
 """A pause of this many seconds starts a new subtitle."""
 _SENTENCE, _CLAUSE = tuple(".?!…"), tuple(",;:–—")
+_NEAR, _RUN = 40, 4
+"""Where a text's next word is looked for: so many characters on, or anywhere in a run of so many words."""
 _CLOSING = "\"')]}”’»"
 
 
@@ -38,13 +41,13 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def write_alignment(path: PathLike, alignment: Alignment, analysis: Analysis | None = None) -> None:
+def write_alignment(path: PathLike, alignment: Alignment, analysis: Analysis | str | None = None) -> None:
     """Write an alignment as ``.json``, ``.srt``, ``.vtt`` or ``.TextGrid``, atomically.
 
     Args:
         path: where; the suffix says what.
         alignment: words and phones with times.
-        analysis: gives subtitles their punctuation; without it they get what the pauses tell of it.
+        analysis: or the normalised text; gives subtitles their punctuation. Without it they get what the pauses tell.
 
     Raises:
         UserError: an unknown suffix, or the file cannot be written.
@@ -60,6 +63,39 @@ def write_alignment(path: PathLike, alignment: Alignment, analysis: Analysis | N
         write_textgrid(path, from_alignment(alignment))
     else:
         raise UserError(f"{path}: unknown format of alignment '{suffix}'; use .json, .srt, .vtt or .TextGrid")
+
+
+def write_words(
+    path: PathLike, words: Sequence[Word], phones: Sequence[Mapping[str, Any]], normalised: str, seconds: float
+) -> None:
+    """Write the times of speech that was made, in the formats of ``write_alignment``.
+
+    Args:
+        path: where; the suffix says what.
+        words: in order.
+        phones: {phone, word, start, end} of the same speech, in order; ``word`` is an index or None for a pause.
+        normalised: the text of which these are the words; gives subtitles their punctuation.
+        seconds: length of the sound.
+
+    Raises:
+        UserError: an unknown suffix, or the file cannot be written.
+    """
+    write_alignment(path, _as_alignment(words, phones, seconds), normalised)
+
+
+def _as_alignment(words: Sequence[Word], phones: Sequence[Mapping[str, Any]], seconds: float) -> Alignment:
+    """Words and phones as an alignment, whose phones leave no time out: what lies between them is pause."""
+    times: list[PhoneTime] = []
+    clock = 0.0
+    for phone in phones:
+        start, end = max(clock, phone["start"]), max(clock, phone["end"])
+        if start > clock:
+            times.append(PhoneTime(SILENCE, -1, clock, start))
+        times.append(PhoneTime(phone["phone"], -1 if phone["word"] is None else phone["word"], start, end))
+        clock = end
+    if clock < seconds or not times:
+        times.append(PhoneTime(SILENCE, -1, clock, max(clock, seconds)))
+    return Alignment(tuple(words), tuple(times))
 
 
 def as_dict(alignment: Alignment) -> dict[str, Any]:
@@ -91,9 +127,14 @@ class _Piece:
     end: float
 
 
-def cues(alignment: Alignment, analysis: Analysis | None = None) -> list[Cue]:
+def cues(alignment: Alignment, analysis: Analysis | str | None = None) -> list[Cue]:
     """Group words into subtitles that break at the ends of sentences, then at clauses and long pauses."""
-    pieces = _punctuated(alignment) if analysis is None else _with_text(alignment, analysis)
+    if analysis is None:
+        pieces = _punctuated(alignment)
+    elif isinstance(analysis, str):
+        pieces = _found(alignment, analysis)
+    else:
+        pieces = _with_text(alignment, analysis)
     groups: list[list[_Piece]] = []
     current: list[_Piece] = []
     for piece in pieces:
@@ -109,6 +150,8 @@ def cues(alignment: Alignment, analysis: Analysis | None = None) -> list[Cue]:
                 current = []
         current.append(piece)
     groups.append(current)
+    if not pieces:
+        return []
     made = [Cue(g[0].start, g[-1].end, _lines([p.text for p in g])) for g in groups if g]
     following = [cue.start for cue in made[1:]] + [max(alignment.seconds, made[-1].end)]
     return [Cue(c.start, max(c.end, min(c.start + SHORTEST, n)), c.lines) for c, n in zip(made, following, strict=True)]
@@ -143,6 +186,35 @@ def _with_text(alignment: Alignment, analysis: Analysis) -> list[_Piece]:
     ends = [*starts[1:], len(text)]
     shown = [" ".join(text[a:b].split()) for a, b in zip(starts, ends, strict=True)]
     return [_Piece(s, w.start, w.end) for s, w in zip(shown, alignment.words, strict=True)]
+
+
+def _found(alignment: Alignment, text: str) -> list[_Piece]:
+    """Words as a text prints them that is known only as a whole; a word that it does not hold is shown bare.
+
+    Unlike an ``Analysis`` it does not say where its words are. They stand there in order, so each is looked for behind
+    the one before. The text may have words that the alignment lacks: all between two windows of a long recording.
+    """
+    words = [word.text for word in alignment.words]
+    pieces, place = [], 0
+    for index, word in enumerate(alignment.words):
+        # Near by: the next "the" may belong to another sentence. Further on only together with the words behind it.
+        found = _spelt(words[index : index + 1]).search(text, place, place + len(word.text) + _NEAR)
+        if found is None:
+            found = _spelt(words[index : index + _RUN]).search(text, place)
+        shown = word.text
+        if found is not None:
+            place = found.end(1)
+            # Marks up to the next word, also those that stand alone, such as a dash; never the opening of that word.
+            after = re.compile(r"[^\w\s]*(?:\s+[–—-]+(?=\s))?").match(text, place)
+            shown = text[_opening(text, found.start()) : place if after is None else after.end()]
+        pieces.append(_Piece(shown, word.start, word.end))
+    return pieces
+
+
+def _spelt(words: Sequence[str]) -> re.Pattern[str]:
+    """A pattern of words in a row with whatever marks between them; the first one is its group."""
+    first, *others = map(re.escape, words)
+    return re.compile(rf"(?<!\w)({first})" + "".join(rf"\W+{other}" for other in others) + r"(?!\w)")
 
 
 def _opening(text: str, start: int) -> int:

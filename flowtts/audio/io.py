@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +52,43 @@ def write(path: PathLike, audio: Audio, subtype: str = "PCM_16") -> None:
         UserError: the suffix names no known format, or the folder is missing or not writable.
         ValueError: the samples are not finite.
     """
-    path = Path(path)
-    form = path.suffix[1:].upper()
-    if form not in soundfile.available_formats():
-        raise UserError(f"{path}: unknown sound format '{path.suffix}'; use .wav, .flac, .ogg or .mp3")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: its folder does not exist; create {path.absolute().parent} first")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a file name")
+    form = container(path)
     if not np.isfinite(audio.samples).all():
         raise ValueError(f"{path}: refusing to write NaN or infinite samples")
     if not soundfile.check_format(form, subtype):
         subtype = soundfile.default_subtype(form)
+    with replacing(path) as part, open(part, "wb") as file:
+        soundfile.write(file, audio.samples, audio.sample_rate, format=form, subtype=subtype)
+
+
+def container(path: PathLike) -> str:
+    """Libsndfile's name of the format that a file name asks for by its suffix.
+
+    Raises:
+        UserError: the suffix names no known format.
+    """
+    path = Path(path)
+    form = path.suffix[1:].upper()
+    if form not in soundfile.available_formats():
+        raise UserError(f"{path}: unknown sound format '{path.suffix}'; use .wav, .flac, .ogg or .mp3")
+    return form
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it takes the place of ``path`` if all goes well and vanishes if not.
+
+    Raises:
+        UserError: the folder is missing, the name is a folder's, or writing fails.
+    """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; create {path.absolute().parent} first")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a file name")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
-            soundfile.write(file, audio.samples, audio.sample_rate, format=form, subtype=subtype)
+        yield part
         os.replace(part, path)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = " ".join(str(error).split())

@@ -29,6 +29,21 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+Model = Annotated[str, typer.Option("--model", help="A name that `flowtts models` lists, or a folder.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, max=1000, help="Intervals of the time grid.")]
+Solver = Annotated[str | None, typer.Option("--solver", help="euler, midpoint, heun, rk4, dopri5 …")]
+Grid = Annotated[str | None, typer.Option("--grid", help="Time grid: uniform, sway, cosine …")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", min=0, max=100, callback=finite, help="How closely to follow; 1 is none.")
+]
+BestOf = Annotated[int, typer.Option("--best-of", min=1, max=100, help="Candidates to choose among.")]
+Sidecar = Annotated[bool, typer.Option("--sidecar/--no-sidecar", help="Write OUT.json, for replay.")]
+WordsFile = Annotated[
+    Path | None, typer.Option("--words", help="Write when each word is said: a .srt, .vtt, .json or .TextGrid file.")
+]
+
+
 def text_or_stdin(text: str, name: str = "TEXT") -> str:
     """The text itself, or standard input for ``-``.
 
@@ -69,23 +84,77 @@ def existing_file(path: Path, what: str) -> Path:
     return path
 
 
+def text_from(flag: str, text: str | None, file: Path | None) -> str:
+    """A text that was given by ``FLAG TEXT`` (``-`` is standard input) or by ``FLAG-file PATH``.
+
+    Raises:
+        Misuse: neither or both were given, or there is no text in it.
+    """
+    if text is not None and file is not None:
+        raise Misuse(f"give either {flag} or {flag}-file, not both")
+    if text is not None:
+        return text_or_stdin(text, flag)
+    if file is None:
+        raise Misuse(f"{flag} is missing; give {flag} TEXT or {flag}-file FILE")
+    found = _read_text(file).strip()
+    if not found:
+        raise Misuse(f"{file}: holds no text; give at least one word")
+    return found
+
+
+def one_from_stdin(*texts: str | None) -> None:
+    """Check that standard input is not to be read twice.
+
+    Raises:
+        Misuse: more than one of the texts is ``-``.
+    """
+    if texts.count("-") > 1:
+        raise Misuse("standard input can be read only once; give the other text itself or in a file")
+
+
+def _read_text(path: Path) -> str:
+    """What a text file holds."""
+    try:
+        return existing_file(path, "text file").read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+
+
 def lines_of(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that hold something, with their numbers from 1; ``-`` reads standard input.
 
     Raises:
         Misuse: the file is missing, is not UTF-8, or holds no text.
     """
-    if str(path) == "-":
-        text = _standard_input()
-    else:
-        try:
-            text = existing_file(path, "text file").read_text("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Misuse(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+    text = _standard_input() if str(path) == "-" else _read_text(path)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise Misuse(f"{path}: holds no text; write one utterance per line")
     return lines
+
+
+def parse_spans(given: list[str] | None) -> list[tuple[float, float]]:
+    """Stretches of time from ``START:END``, seconds.
+
+    Raises:
+        Misuse: one is not of that form, begins before 0, or does not end after its beginning.
+    """
+    spans = []
+    for text in given or []:
+        form = f"--span {text!r}: give START:END in seconds, such as 1.25:2.5"
+        parts = text.split(":")
+        try:
+            start, end = (float(part) for part in parts)
+        except ValueError:
+            raise Misuse(form) from None
+        if not (math.isfinite(start) and math.isfinite(end)):
+            raise Misuse(form)
+        if start < 0:
+            raise Misuse(f"--span {text!r} begins before the recording; give START:END from 0 on")
+        if end <= start:
+            raise Misuse(f"--span {text!r} ends before it begins; give START:END with START before END")
+        spans.append((start, end))
+    return spans
 
 
 def output_file(path: Path, suffixes: tuple[str, ...] | None, inputs: tuple[Path, ...] = ()) -> Path:
@@ -108,11 +177,20 @@ def output_file(path: Path, suffixes: tuple[str, ...] | None, inputs: tuple[Path
         raise Misuse(f"{path} is a folder; give a file name")
     if path.suffix.lower() not in (suffix.lower() for suffix in suffixes):
         raise Misuse(f"{path}: unknown format '{path.suffix}'; use {hint}")
-    for source in inputs:
-        if source.exists() and path.exists() and path.samefile(source):
-            raise Misuse(f"{path}: would overwrite the input; choose another name with -o")
+    keep(path, inputs)
     output_folder(path.parent)
     return path
+
+
+def keep(path: Path, inputs: tuple[Path, ...], option: str = "-o") -> None:
+    """Check that writing ``path`` loses none of the inputs.
+
+    Raises:
+        Misuse: it is one of them; ``option`` is what gives another name.
+    """
+    for source in inputs:
+        if source.exists() and path.exists() and path.samefile(source):
+            raise Misuse(f"{path}: would overwrite the input; choose another name with {option}")
 
 
 def output_folder(path: Path) -> Path:

@@ -13,7 +13,7 @@ from flowtts.commands.terminal import Misuse, terminal
 
 def replay(
     ctx: typer.Context,
-    sidecar: Annotated[Path, typer.Argument(help="OUT.json, which `flowtts say` wrote beside OUT.wav.")],
+    sidecar: Annotated[Path, typer.Argument(help="OUT.json, which flowtts wrote beside OUT.wav.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to; the recording's own name if it is gone.")
     ] = None,
@@ -22,8 +22,8 @@ def replay(
 ) -> None:
     """Make a recording again. On the same CPU build the bytes are the same."""
     existing_file(sidecar, "sidecar")
-    original = _original(sidecar)
-    path = output_file(output or _free_name(original), None, (sidecar,))
+    original, source = _files(sidecar)
+    path = output_file(output or _free_name(original), None, (sidecar, *source))
     if path.exists() and original.exists() and path.samefile(original):
         raise Misuse(f"{path}: would overwrite the recording to compare with; choose another name with -o")
 
@@ -41,13 +41,14 @@ def replay(
         term.message(f"{path}: {speech.seconds:.2f} s{verdict}")
 
 
-def _original(sidecar: Path) -> Path:
-    """The recording beside its sidecar, whether or not it is still there."""
+def _files(sidecar: Path) -> tuple[Path, tuple[Path, ...]]:
+    """The recording beside its sidecar, whether or not it is still there, and the one that it was edited from."""
     from json import loads
 
     try:
-        name = loads(sidecar.read_text(encoding="utf-8"))["audio"]
-        return sidecar.with_suffix(Path(name).suffix)
+        found = loads(sidecar.read_text(encoding="utf-8"))
+        source = (Path(found["recording"]["name"]),) if "recording" in found else ()
+        return sidecar.with_suffix(Path(found["audio"]).suffix), source
     except (ValueError, KeyError, TypeError):
         raise Misuse(f"{sidecar}: not the sidecar of a recording that flowtts made") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,17 +13,26 @@ import typer
 
 from flowtts.commands.options import (
     LONGEST,
+    BestOf,
     Device,
+    Grid,
+    Guidance,
     Json,
     Lexicon,
+    Model,
+    Seed,
+    Sidecar,
+    Solver,
+    Steps,
     VocoderName,
+    WordsFile,
     existing_file,
     finite,
     lines_of,
-    output_file,
     output_folder,
     text_or_stdin,
 )
+from flowtts.commands.outputs import Outputs, numbered
 from flowtts.commands.terminal import Misuse, Terminal, terminal
 
 if TYPE_CHECKING:
@@ -32,9 +41,8 @@ if TYPE_CHECKING:
 
 
 class Rank(str, Enum):
-    """What chooses among candidates."""
+    """What chooses among candidates: the words that are heard, or the voice."""
 
-    clvp = "clvp"
     wer = "wer"
     sim = "sim"
 
@@ -80,24 +88,28 @@ def say(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; a folder with --lines.")] = None,
     voice: Annotated[str | None, typer.Option(help="A recording of the voice, or a shipped voice's name.")] = None,
     voice_text: Annotated[str | None, typer.Option(help="What it says; recognised if not given.")] = None,
-    model: Annotated[str, typer.Option(help="A name that `flowtts models` lists, or a folder.")] = "voicebox",
+    model: Model = "voicebox",
     vocoder: VocoderName = "vocos",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Intervals of the time grid.")] = None,
-    solver: Annotated[str | None, typer.Option(help="euler, midpoint, heun, rk4, dopri5 …")] = None,
-    grid: Annotated[str | None, typer.Option(help="Time grid: uniform, sway, cosine …")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, max=100, callback=finite, help="1 is none.")] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    solver: Solver = None,
+    grid: Grid = None,
+    guidance: Guidance = None,
     speed: Annotated[float, typer.Option(min=0.25, max=4, callback=finite, help="2 is twice as fast.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0.1, max=LONGEST, callback=finite, help="Seconds.")] = None,
-    best_of: Annotated[int, typer.Option(min=1, max=100, help="Candidates to choose among.")] = 1,
-    rank: Annotated[Rank, typer.Option(help="What chooses.")] = Rank.wer,
+    best_of: BestOf = 1,
+    rank: Annotated[Rank, typer.Option(help="What chooses: the words heard, or the likeness of the voice.")] = Rank.wer,
     lexicon: Lexicon = None,
+    words: WordsFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show words, phones and times; make nothing.")] = False,
-    sidecar: Annotated[bool, typer.Option("--sidecar/--no-sidecar", help="Write OUT.json, for replay.")] = True,
+    sidecar: Sidecar = True,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Say a text, in a voice taken from a recording."""
+    """Say a text, in a voice taken from a recording.
+
+    With --lines, --words words.srt writes words.0001.srt and so on.
+    """
     if (text is None) == (lines is None):
         raise Misuse("give either TEXT or --lines FILE")
     if voice_text is not None and voice is None:
@@ -109,7 +121,9 @@ def say(
     request = _Request(
         voice, voice_text, seed, steps, solver, grid, guidance, speed, duration, best_of, rank.value, lexicon
     )
-    jobs = _jobs(text, lines, output, voice)
+    if dry_run and words is not None:
+        raise Misuse("--dry-run makes nothing to write --words of; leave one of them out")
+    jobs = _jobs(text, lines, Outputs(Path("out.wav") if output is None else output, sidecar, words), output, voice)
 
     import flowtts
 
@@ -117,7 +131,7 @@ def say(
     if dry_run:
         _dry_run(terminal(ctx), request, tts, jobs, json)
     else:
-        _speak(terminal(ctx), request, tts, jobs, json, sidecar)
+        _speak(terminal(ctx), request, tts, jobs, json)
 
 
 @dataclass(frozen=True)
@@ -125,24 +139,31 @@ class _Job:
     """One recording to make. ``line`` is 0 where the text is not from a file."""
 
     text: str
-    path: Path
+    to: Outputs
     line: int = 0
 
 
-def _jobs(text: str | None, lines: Path | None, output: Path | None, voice: str | None) -> list[_Job]:
-    """What to say and where to put it.
+def _jobs(text: str | None, lines: Path | None, to: Outputs, folder: Path | None, voice: str | None) -> list[_Job]:
+    """What to say and where to put it: in ``to``, or with ``lines`` in ``folder``.
 
     Raises:
         Misuse: no text, or nowhere to put it.
     """
+    inputs = tuple(Path(path) for path in (voice, lines) if path is not None)
     if lines is None:
-        inputs = () if voice is None else (Path(voice),)
-        path = output_file(Path("out.wav") if output is None else output, None, inputs)
-        return [_Job(text_or_stdin(text or ""), path)]
-    if output is None:
+        to.check(inputs)
+        return [_Job(text_or_stdin(text or ""), to)]
+    if folder is None:
         raise Misuse("--lines needs a folder: give it with -o FOLDER")
-    folder = output_folder(output)
-    return [_Job(line, folder / f"{number:04d}.wav", number) for number, line in lines_of(lines)]
+    output_folder(folder)
+    return [
+        _Job(
+            line,
+            replace(to, audio=folder / f"{number:04d}.wav", words=numbered(to.words, number)).check(inputs),
+            number,
+        )
+        for number, line in lines_of(lines)
+    ]
 
 
 def _dry_run(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], json: bool) -> None:
@@ -155,7 +176,7 @@ def _dry_run(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job],
             _show_plan(term, info)
 
 
-def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], json: bool, sidecar: bool) -> None:
+def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], json: bool) -> None:
     if len(jobs) > 1:
         # Cheap, and better than finding line 900 unpronounceable after an hour.
         for job in jobs:
@@ -165,12 +186,11 @@ def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], j
         for job in jobs:
             with _named(job):
                 speech = request.say(tts, job.text)
-            job.path.parent.mkdir(parents=True, exist_ok=True)
-            speech.save(job.path, sidecar=sidecar)
+            job.to.save(speech)
             if json:
-                term.result(speech.info(job.path))
+                term.result(speech.info(job.to.audio))
             else:
-                bar.message(f"{job.path}: {speech.seconds:.2f} s")
+                bar.message(f"{job.to.audio}: {speech.seconds:.2f} s")
             bar.advance()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -19,7 +21,8 @@ from .recipe import Voicebox as Voicebox
 
 AUDIO_KIND = "voicebox"
 DURATION_KIND = "voicebox-duration"
-_SHIPPED_DURATION = "voicebox-duration"
+_VARIANTS = MappingProxyType({"regression": "voicebox-duration", "flow": "voicebox-duration-flow"})
+"""Variant of the duration model -> shipped checkpoint."""
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +41,31 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: torch.dtyp
     checkpoint.load_state(audio, heard.state, folder)
     beside = Path(folder) / "duration"
     if not beside.is_dir():
-        beside = checkpoint.find(_SHIPPED_DURATION)
+        beside = checkpoint.find(_VARIANTS["regression"])
         log.info("%s has no folder 'duration': taking the shipped duration model", folder)
-    timed = _read(beside, DURATION_KIND)
-    if timed.vocabulary != heard.vocabulary:
+    vocabulary = heard.vocabulary or ()
+    duration, hash = _duration(beside, vocabulary, folder)
+
+    def variant(name: str) -> DurationModel:
+        if name not in _VARIANTS:
+            raise UserError(f"no durations {name!r}: there are {', '.join(_VARIANTS)}")
+        return _duration(checkpoint.find(_VARIANTS[name]), vocabulary, folder)[0]
+
+    return Voicebox(
+        audio.to(device), duration.to(device), vocabulary, precision, f"{heard.hash}+{hash}", variants=variant
+    )
+
+
+def _duration(folder: Path, vocabulary: Sequence[str], audio: Path) -> tuple[DurationModel, str]:
+    """The duration model of a folder, and the hash of its weights."""
+    timed = _read(folder, DURATION_KIND)
+    if (timed.vocabulary or ()) != tuple(vocabulary):
         raise UserError(
-            f"{beside} and {folder} have different vocabularies: train a duration model into {folder}/duration"
+            f"{folder} and {audio} have different vocabularies: train a duration model into {audio}/duration"
         )
     duration = DurationModel(load_config(DurationConfig, timed.config))
-    checkpoint.load_state(duration, timed.state, beside)
-    weights = f"{heard.hash}+{timed.hash}"
-    return Voicebox(audio.to(device), duration.to(device), heard.vocabulary or (), precision, weights)
+    checkpoint.load_state(duration, timed.state, folder)
+    return duration, timed.hash
 
 
 def _read(folder: Path, kind: str) -> checkpoint.Checkpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,10 +26,11 @@ class Voicebox:
         symbols: the vocabulary both were trained with.
         precision: what the audio model computes in; bfloat16 under autocast, the state of the solver stays float32.
         hash: of the weights.
+        variants: reads the duration model of another variant ("regression", "flow"), where there is one.
     """
 
     name = "voicebox"
-    tasks = frozenset({"say"})
+    tasks = frozenset({"say", "edit", "fill", "denoise", "restyle", "continue", "sample"})
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Voicebox:
         symbols: Sequence[str],
         precision: torch.dtype = torch.float32,
         hash: str = "",
+        variants: Callable[[str], DurationModel] | None = None,
     ) -> None:
         for model, config in (("audio", audio.config), ("duration", duration.config)):
             if config.symbols != len(symbols):
@@ -50,6 +52,7 @@ class Voicebox:
         self._symbols = tuple(symbols)
         self.precision = precision
         self.hash = hash
+        self._variants = variants
 
     @property
     def spec(self) -> MelSpec:
@@ -75,14 +78,32 @@ class Voicebox:
         before = prompt.phones if prompt is not None else ()
         given = prompt.durations if prompt is not None else torch.zeros(0, dtype=torch.long)
         known = torch.cat([torch.ones(len(before)), torch.zeros(len(phones))]).bool()
-        made = self.duration.predict(
-            self.ids((*before, *phones)),
-            known,
-            torch.cat([given, torch.zeros(len(phones), dtype=torch.long)]),
-            Sampling(),
-            rng,
-        )
-        return made[len(before) :]
+        lengths = torch.cat([given, torch.zeros(len(phones), dtype=torch.long)])
+        return self.fill_durations((*before, *phones), known, lengths, rng)[len(before) :]
+
+    def fill_durations(self, phones: Sequence[Phone], known: Tensor, given: Tensor, rng: torch.Generator) -> Tensor:
+        """(L,) fractional frames of every phone, in the context of those that are known.
+
+        Args:
+            phones: all L phones.
+            known: (L,) bool.
+            given: (L,) int64 frames; read only where ``known``, and returned there as they are.
+            rng: used by a duration model that samples.
+        """
+        return self.duration.predict(self.ids(phones), known, given, Sampling(), rng)
+
+    def with_durations(self, variant: str) -> Voicebox:
+        """The same audio model with durations from the "regression" or from the "flow" model.
+
+        Raises:
+            UserError: no such variant, or its checkpoint does not fit.
+        """
+        if variant == self.duration.config.variant:
+            return self
+        if self._variants is None:
+            raise UserError(f"this model has no durations {variant!r}; it has {self.duration.config.variant!r}")
+        other = self._variants(variant).to(self.device)
+        return Voicebox(self.audio, other, self._symbols, self.precision, self.hash, self._variants)
 
     def say(
         self,

@@ -1,0 +1,1 @@
+"""Editing recordings: what changes, what stays, and how the two are joined."""

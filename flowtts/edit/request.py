@@ -1,0 +1,62 @@
+"""Options that all ways of editing share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowtts.request import check
+from flowtts.types import PathLike, Sampling, UserError
+
+RANKERS = ("wer", "sim", "boundary")
+"""What can decide between takes: the words, the voice, or how smooth the joins are."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """How to edit.
+
+    Attributes:
+        seed: of the noise; takes and stretches get seeds derived from it.
+        sampling: solver, grid, steps, guidance, temperature.
+        best_of: takes.
+        rank: what decides between them, one of ``RANKERS``.
+        lexicon: file of own pronunciations.
+    """
+
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    best_of: int = 1
+    rank: str = "wer"
+    lexicon: PathLike | None = None
+
+    def __post_init__(self) -> None:
+        check(self.seed, self.sampling, self.best_of)
+        if self.rank not in RANKERS:
+            raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
+
+    def settings(self) -> dict[str, Any]:
+        """For the sidecar."""
+        return {
+            "seed": self.seed, "solver": self.sampling.solver, "grid": self.sampling.grid,
+            "steps": self.sampling.steps, "guidance": self.sampling.guidance,
+            "temperature": self.sampling.temperature, "best_of": self.best_of, "rank": self.rank,
+            "lexicon": None if self.lexicon is None else str(self.lexicon),
+        }  # fmt: skip
+
+
+def make_edit_request(options: Mapping[str, Any], sampling: Sampling | None = None) -> EditRequest:
+    """A request from flat options of ``EditRequest`` and ``Sampling``; None stands for the default.
+
+    Raises:
+        TypeError: an option is unknown.
+        UserError: one is out of range.
+    """
+    names = Sampling.__dataclass_fields__
+    given = {name: value for name, value in options.items() if value is not None}
+    how = replace(sampling or Sampling(), **{name: value for name, value in given.items() if name in names})
+    return EditRequest(sampling=how, **{name: value for name, value in given.items() if name not in names})

@@ -1,0 +1,79 @@
+"""What can be asked for when a text is said, checked; and seeds derived from one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowtts.types import Audio, PathLike, Sampling, UserError
+
+RANKERS: Mapping[str, str] = {"wer": "wer", "sim": "sim-o"}
+"""What can decide between takes -> the metric it is."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides what is said and how; all of it goes to the sidecar.
+
+    Attributes:
+        text: what to say.
+        voice: a recording, a shipped voice's name, or None for the default voice.
+        voice_text: what the recording says; recognised if None.
+        seed: of the noise; chunks and takes get seeds derived from it.
+        sampling: solver, grid, steps, guidance.
+        speed: above 1 is faster.
+        duration: seconds the whole must last, or None.
+        best_of: takes.
+        rank: what decides between takes.
+        lexicon: file of own pronunciations.
+    """
+
+    text: str
+    voice: PathLike | Audio | None = None
+    voice_text: str | None = None
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    speed: float = 1.0
+    duration: float | None = None
+    best_of: int = 1
+    rank: str = "wer"
+    lexicon: PathLike | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.speed <= 4:
+            raise UserError(f"speed is from 0.25 to 4, not {self.speed:g}")
+        if self.duration is not None and not 0.1 <= self.duration <= 3600:
+            raise UserError(f"duration is from 0.1 to 3600 seconds, not {self.duration:g}")
+        check(self.seed, self.sampling, self.best_of)
+        if self.rank not in RANKERS:
+            raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
+
+
+def check(seed: int, sampling: Sampling, best_of: int) -> None:
+    """Refuse numbers that nothing can be done with.
+
+    Raises:
+        UserError: one is out of range.
+    """
+    if not 1 <= best_of <= 100:
+        raise UserError(f"best-of is from 1 to 100, not {best_of}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed is a whole number from 0 to 2^63 - 1, not {seed}")
+    if not 1 <= sampling.steps <= 1000:
+        raise UserError(f"steps is from 1 to 1000, not {sampling.steps}")
+
+
+def make_request(text: str, **options: Any) -> Request:
+    """A request from flat options; those of ``Sampling`` and ``Request`` are told apart by name."""
+    names = Sampling.__dataclass_fields__
+    given = {name: value for name, value in options.items() if value is not None}
+    sampling = replace(Sampling(), **{name: value for name, value in given.items() if name in names})
+    return Request(text, sampling=sampling, **{n: v for n, v in given.items() if n not in names})
+
+
+def derive(seed: int, purpose: str, index: int) -> int:
+    """A seed for one of many draws of a run, independent of how many there are."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
