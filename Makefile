@@ -17,7 +17,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo  ## Install, then make demo/index.html: speech, its pictures and its numbers
+demo: $(VENV)/.demo  ## Install, then make demo/index.html: edits, speech, their pictures and numbers
 	$(BIN)/python -m flowtts.demo
 
 test: $(VENV)/.test  ## Install everything that the tests exercise, then run them

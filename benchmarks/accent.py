@@ -3,8 +3,8 @@
     python benchmarks/accent.py OUT --accented SPEECHOCEAN762 --native READERS.tsv --classifier JSON [seed=1 …]
 
 Each pair is a test speaker of speechocean762 and a LibriSpeech reader held out of every training (number modulo 8 is
-3). *To native*: the accented recording is said again in the reader's voice. *To accented*: the other way round. The
-recording that is said again is the accent's source, that of ``style`` the voice's. Four ways: the accent source's
+3). *Accented to native*: the accented recording is said again in the reader's voice. *Native to accented*: the reverse.
+The recording that is said again is the accent's source, that of ``style`` the voice's. Four ways: the accent source's
 durations (kept), the voice source's rhythm (style), predicted durations, and those that go with another recording of
 the accent source, which is given as ``accent``. READERS.tsv (audio, speaker, text, start, end) has two stretches or
 more of each reader; the first is the voice, the second is what is said.
@@ -54,7 +54,8 @@ WAYS: Mapping[str, tuple[str | None, bool]] = {
 }
 """Name -> ``timing``, and whether another recording of the accent source is given as ``accent``: that tells it too."""
 
-TO_NATIVE, TO_ACCENTED = "to native", "to accented"
+TO_NATIVE, TO_ACCENTED = "accented to native", "native to accented"
+"""Whose speech goes to whose voice."""
 
 
 class Restyled(Protocol):
@@ -195,6 +196,7 @@ def make(
 def judge(ear: Ear, pairs: Sequence[tuple[Trial, Recording]]) -> dict[str, Any]:
     """Similarities and probabilities of accent of what was made one way."""
     found: dict[str, Any] = {
+        "made": len(pairs),
         "similarity to the voice source": _mean([(t, ear.cosine(r.id, t.voice.id)) for t, r in pairs]),
         "similarity to the accent source": _mean([(t, ear.cosine(r.id, t.said.id)) for t, r in pairs]),
     }

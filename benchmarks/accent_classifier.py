@@ -4,7 +4,8 @@
 
 It hears phones, not spectra (``accent_features``). Logistic regressions judge three views apart: ``timing``, which a
 transfer of durations can carry over; ``sound``, what is heard in each phone of the text; and ``errors``, which phones
-are heard in place of others, whatever their number. ``both`` joins the verdicts of timing and sound. ``accent_study.py`` trains it and measures what it hears.
+are heard in place of others, whatever their number. ``both`` joins the verdicts of timing and sound.
+``accent_study.py`` trains it and measures what it hears.
 """
 
 from __future__ import annotations
@@ -100,9 +101,7 @@ class Classifier:
         """
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            norm = Norm(
-                np.array(row["norm"]["duration"]), np.array(row["norm"]["heard"]), np.array(row["norm"]["errors"])
-            )
+            norm = Norm(*(np.array(row["norm"][name]) for name in ("duration", "heard", "errors")))
             views = {
                 view: Linear(np.array(one["mean"]), np.array(one["scale"]), np.array(one["weight"]), one["bias"])
                 for view, one in row["views"].items()

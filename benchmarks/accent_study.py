@@ -248,6 +248,20 @@ def markdown(scores: dict[str, Any]) -> Iterator[str]:
             yield table(["", *JUDGES], [[k, *(v.get(j) for j in JUDGES)] for k, v in scores[name].items()])
 
 
+def plan(
+    accented: Sequence[Recording], native: Sequence[Recording], engines: Sequence[Recording], changed: int
+) -> list[tuple[Recording, str]]:
+    """What is to be heard how; ``changed`` test sentences of each accented speaker change channel."""
+    wanted = [(r, PLAIN) for r in (*accented, *native, *engines)]
+    wanted += [(r, DISTURBED) for r in (*accented, *native) if not r.test]
+    taken: dict[str, int] = {}
+    for recording in (r for r in (*accented, *native) if r.test):
+        taken[recording.speaker] = taken.get(recording.speaker, 0) + 1
+        if recording.group == NATIVE or taken[recording.speaker] <= changed:
+            wanted += [(recording, SWAPPED), (recording, COPIED)]
+    return wanted
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -265,13 +279,7 @@ def main() -> None:
     accented = accented_recordings(given.accented, given.each)
     native = [r for path in given.native for r in table_recordings(path, NATIVE)]
     engines = [r for path in given.engine for r in table_recordings(path, ENGINE)]
-    wanted = [(r, PLAIN) for r in (*accented, *native, *engines)]
-    wanted += [(r, DISTURBED) for r in (*accented, *native) if not r.test]
-    taken: dict[str, int] = {}
-    for recording in (r for r in (*accented, *native) if r.test):
-        taken[recording.speaker] = taken.get(recording.speaker, 0) + 1
-        if recording.group == NATIVE or taken[recording.speaker] <= given.changed:
-            wanted += [(recording, SWAPPED), (recording, COPIED)]
+    wanted = plan(accented, native, engines, given.changed)
     # Filters are made of training speakers alone.
     spectra = {
         group: group_spectrum([r for r in some if not r.test][:: max(1, len(some) // SPECTRUM_RECORDINGS)])

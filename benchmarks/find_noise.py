@@ -4,7 +4,7 @@
     python benchmarks/find_noise.py measure OUT --speech TABLE.tsv … [--checkpoint FOLDER]
 
 TABLE.tsv has the columns audio (relative to the table) and speaker; recordings of people speaking alone. ``fit`` mixes
-noise of all kinds of ``noises.py`` (but those of ``--without``) into clips of 3 to 12 s at -15 to +10 dB and writes the
+noise of all kinds of ``noises.py`` (but those of ``--without``) into clips of 2 to 12 s at -15 to +10 dB and writes the
 checkpoint OUT. ``measure`` mixes one kind at a time over 30 % of recordings at -10, 0 and +5 dB, prints precision,
 recall and F1 of 10 ms frames pooled over the recordings, and how many of the recordings as they are give spans,
 beside two detectors without learning; it writes OUT (Markdown). Speakers of the two must differ.
@@ -36,7 +36,7 @@ from flowtts.types import Audio, Samples
 Clip = tuple[NDArray[np.float16], NDArray[np.bool_]]
 """Log-mel (T, C) and where it is noisy, (T / 2,)."""
 
-_LENGTHS = (3.0, 5.0, 8.0, 12.0)
+_LENGTHS = (2.0, 3.0, 5.0, 8.0, 12.0)
 _STEP = 0.01
 
 
@@ -133,12 +133,9 @@ def batches(made: Sequence[Clip], rng: np.random.Generator, frames: int = 20_000
         yield features, noisy
 
 
-def fit(
-    made: Sequence[Clip], config: NoiseConfig, epochs: int, seed: int, device: str, peak: float = 3e-3
-) -> NoiseNetwork:
+def fit(made: Sequence[Clip], network: NoiseNetwork, epochs: int, seed: int, device: str, peak: float) -> NoiseNetwork:
     """Binary cross-entropy, AdamW, a warm-up and a cosine."""
-    torch.manual_seed(seed)
-    network = NoiseNetwork(config).to(device)
+    network = network.train().to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=0.02)
     rng = np.random.default_rng(seed)
     total = epochs * sum(1 for _ in batches(made, rng))
@@ -238,6 +235,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1, help="processes that make clips")
     parser.add_argument("--device", default="cpu", help="where to fit")
+    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--start", help="checkpoint to continue from instead of random weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default=SHIPPED)
     arguments = parser.parse_args()
@@ -253,7 +252,9 @@ def main() -> None:
     config = NoiseConfig()
     kinds = [kind for kind in noises.KINDS if kind not in arguments.without]
     made = all_clips(arguments.seed, arguments.clips, voices, kinds, config, arguments.jobs)
-    network = fit(made, config, arguments.epochs, arguments.seed, arguments.device)
+    torch.manual_seed(arguments.seed)
+    network = NoiseFinder.load(arguments.start).network if arguments.start else NoiseNetwork(config)
+    network = fit(made, network, arguments.epochs, arguments.seed, arguments.device, arguments.rate)
     checkpoint.save(arguments.out, kind=KIND, config=config, state=network.state_dict(), dtype=torch.float16)
 
 

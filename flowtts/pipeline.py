@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ class Pipeline:
             audible(whole, [analysis for _, analysis in analyses]), max(1, round(seconds * self.spec.frame_rate))
         )
         chunks = []
-        for (text, analysis), counts in zip(analyses, frames.split([len(p) for p in predicted]), strict=True):
+        for (text, analysis), counts in zip(analyses, _split(frames, [len(p) for p in predicted]), strict=True):
             words = tuple(word.text for word in analysis.words)
             chunks.append(Chunk(text, analysis.normalised, analysis.phones, words, tuple(counts.tolist())))
         return Plan(tuple(chunks), self.spec.frame_rate, self._settings(request, voice))
@@ -275,3 +276,9 @@ def load(
 @lru_cache(maxsize=1)
 def _frontend() -> FrontEnd:
     return FrontEnd()
+
+
+def _split(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Consecutive parts of (L,) values."""
+    ends = list(accumulate(sizes))
+    return [values[end - size : end] for size, end in zip(sizes, ends, strict=True)]

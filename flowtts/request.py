@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flowtts.solve.integrate import grid_named, solver_named
 from flowtts.types import Audio, PathLike, Sampling, UserError
 
 RANKERS: Mapping[str, str] = {"wer": "wer", "sim": "sim-o"}
@@ -55,7 +56,7 @@ def check(seed: int, sampling: Sampling, best_of: int) -> None:
     """Refuse numbers that nothing can be done with.
 
     Raises:
-        UserError: one is out of range.
+        UserError: one is out of range, or there is no such solver or grid.
     """
     if not 1 <= best_of <= 100:
         raise UserError(f"best-of is from 1 to 100, not {best_of}")
@@ -63,6 +64,9 @@ def check(seed: int, sampling: Sampling, best_of: int) -> None:
         raise UserError(f"seed is a whole number from 0 to 2^63 - 1, not {seed}")
     if not 1 <= sampling.steps <= 1000:
         raise UserError(f"steps is from 1 to 1000, not {sampling.steps}")
+    # An unknown name is to be found out before anything is computed.
+    solver_named(sampling.solver)
+    grid_named(sampling.grid)
 
 
 def make_request(text: str, **options: Any) -> Request:

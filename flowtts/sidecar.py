@@ -61,7 +61,9 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     # The sidecar's seed is that of the take that was kept; takes are derived from the first one's.
     best = settings["best_of"]
     seed = settings["seed"] if best == 1 else settings["candidates"][0]["seed"]
-    return {"seed": int(seed), "best_of": best, **{key: settings[key] for key in _HOW}}
+    options = {"seed": int(seed), "best_of": best, **{key: settings[key] for key in _HOW}}
+    # Only what is made of a recording with its transcript has one.
+    return options | ({"confidence": settings["confidence"]} if settings.get("confidence") is not None else {})
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], sidecar: PathLike) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowtts.audio.io import write
-from flowtts.types import Audio, PathLike, Phone, UserError, Word
+from flowtts.audio.io import replacing, write
+from flowtts.types import Audio, PathLike, Phone, Word
 
 
 @dataclass(frozen=True)
@@ -193,12 +191,6 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         UserError: the path cannot be written.
     """
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(value, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        os.replace(file.name, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")

@@ -148,7 +148,7 @@ class Aligner(Protocol):
         ...
 
 
-def check_match(alignment: Alignment, *, confidence: float = 0.5) -> None:
+def check_match(alignment: Alignment, *, confidence: float = 0.5, unless: str = "") -> None:
     """Refuse a transcript that was not said in the recording.
 
     Judges by ``Alignment.confidence``. Aligners that measure none pass.
@@ -156,6 +156,7 @@ def check_match(alignment: Alignment, *, confidence: float = 0.5) -> None:
     Args:
         alignment: what an aligner returned.
         confidence: the least that is accepted, 0 to 1.
+        unless: ends the message: what else the user can do.
 
     Raises:
         UserError: the text does not fit; names the words that fit worst.
@@ -167,7 +168,7 @@ def check_match(alignment: Alignment, *, confidence: float = 0.5) -> None:
     word = alignment.words[first]
     raise UserError(
         f"the transcript does not fit the recording: it departs most around word '{word.text}' at {word.start:.1f} s; "
-        "give the words that are said there"
+        f"give the words that are said there{unless}"
     )
 
 

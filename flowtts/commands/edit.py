@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowtts.commands.editing import Files, Input, Rank, Ranking, Sampled, Spans, Text, TextFile, finish
+from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sampled, Spans, Text, TextFile, finish
 from flowtts.commands.options import (
     BestOf,
     Device,
@@ -47,6 +47,7 @@ def edit(
     best_of: BestOf = 1,
     rank: Ranking = Rank.wer,
     lexicon: Lexicon = None,
+    confidence: Confidence = None,
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
@@ -56,7 +57,7 @@ def edit(
     target = Files(recording, output, words, sidecar).check("edited", (text_file, to_file), lexicon)
     one_from_stdin(text, to)
     said, wanted = text_from("--text", text, text_file), text_from("--to", to, to_file)
-    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon).options()
+    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
     import flowtts
 
@@ -84,6 +85,7 @@ def fill(
     best_of: BestOf = 1,
     rank: Ranking = Rank.wer,
     lexicon: Lexicon = None,
+    confidence: Confidence = None,
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
@@ -94,7 +96,7 @@ def fill(
     said, spans = text_from("--text", text, text_file), parse_spans(span)
     if not spans:
         raise Misuse("--span is missing; say what to fill with --span START:END, in seconds")
-    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon).options()
+    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
     import flowtts
 
@@ -122,6 +124,7 @@ def denoise(
     best_of: BestOf = 1,
     rank: Ranking = Rank.wer,
     lexicon: Lexicon = None,
+    confidence: Confidence = None,
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
@@ -130,7 +133,7 @@ def denoise(
     """Say anew what a cough, a bark or a slammed door covers; the spans are found if not given."""
     target = Files(recording, output, words, sidecar).check("denoised", (text_file,), lexicon)
     said, spans = text_from("--text", text, text_file), parse_spans(span)
-    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon).options()
+    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
     import flowtts
 

@@ -42,6 +42,14 @@ Ranking = Annotated[
     ),
 ]
 
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        "--confidence", min=0.0, max=1.0,
+        help="How surely the transcript must fit the recording; 0 believes any. Lower it for strong accents.",
+    ),
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -55,12 +63,14 @@ class Sampled:
     best_of: int
     rank: Rank
     lexicon: Path | None
+    confidence: float | None
 
     def options(self) -> dict[str, Any]:
         """By name, what was not given left out."""
         found = {
             "seed": self.seed, "steps": self.steps, "solver": self.solver, "grid": self.grid, "guidance": self.guidance,
             "best_of": self.best_of, "rank": self.rank.value, "lexicon": self.lexicon,
+            "confidence": self.confidence,
         }  # fmt: skip
         return {name: value for name, value in found.items() if value is not None}
 

@@ -18,7 +18,7 @@ def models(ctx: typer.Context, json: Json = False) -> None:
     """List recipes, vocoders, metrics, shipped checkpoints and voices, with their licences."""
     from flowtts import checkpoint, registry, voice
 
-    found = {
+    found: dict[str, Any] = {
         "recipes": [
             {"name": name, "description": _sentence(import_module(module).__doc__ or ""), "checkpoint": shipped}
             for name, (module, shipped) in sorted(registry.RECIPES.items())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowtts.commands.editing import Files, Input, Rank, Ranking, Sampled, Text, TextFile, finish, reference
+from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sampled, Text, TextFile, finish, reference
 from flowtts.commands.options import (
     BestOf,
     Device,
@@ -61,6 +61,7 @@ def restyle(
     best_of: BestOf = 1,
     rank: Ranking = Rank.wer,
     lexicon: Lexicon = None,
+    confidence: Confidence = None,
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
@@ -76,7 +77,7 @@ def restyle(
     said = text_from("--text", text, text_file)
     style_said = None if style_text is None else text_or_stdin(style_text, "--style-text")
     accent_said = None if accent_text is None else text_or_stdin(accent_text, "--accent-text")
-    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon).options()
+    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
     import flowtts
 
@@ -107,6 +108,7 @@ def continue_(
     best_of: BestOf = 1,
     rank: Ranking = Rank.wer,
     lexicon: Lexicon = None,
+    confidence: Confidence = None,
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
@@ -116,7 +118,7 @@ def continue_(
     target = Files(recording, output, words, sidecar).check("continued", (text_file,), lexicon)
     one_from_stdin(text, then)
     said, more = text_from("--text", text, text_file), text_or_stdin(then, "--then")
-    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon).options()
+    options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
     import flowtts
 

@@ -25,8 +25,13 @@ MARGIN = 3
 EDGE = 8
 """Most frames of a kept phone that are generated anew, to sound right beside its new neighbour."""
 
+ROOM = 4
+"""Frames of silence on either side of a pure cut, so that words begin and end as they did."""
+
 APART = 20
 """Stretches with fewer kept frames (0.2 s) between them become one."""
+
+_BOTH = (True, True)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Slot:
         source_word: word of the source it belongs to, -1 for pauses and new words.
         head: of its frames, how many at the start are generated anew.
         tail: likewise at the end.
-        abrupt: a pause beside a change that is no silence, so that the sounds around it touch.
+        touches: of a pause beside a change, whether the sound (before, after) it touches new sound or comes from
+            beside a sound that is gone.
     """
 
     phone: Phone
@@ -47,7 +53,7 @@ class Slot:
     source_word: int = -1
     head: int = 0
     tail: int = 0
-    abrupt: bool = False
+    touches: tuple[bool, bool] = (False, False)
 
     @property
     def known(self) -> bool:
@@ -156,7 +162,7 @@ def compose(
 
     Kept words are the source's, with its phones and durations, and so are the pauses between them. Beside a change the
     pauses are the wanted text's; a silence of the source that stands there is kept, with its room tone.
-    A deletion beside a silence becomes a pure cut that leaves the longer of the two pauses around it.
+    A deletion between silences becomes a pure cut that leaves the longer of the two pauses around it.
 
     Args:
         source: phones of the source, pause, word, pause, …, pause.
@@ -300,7 +306,7 @@ def _gap(place: int, wanted: Phone, change: Change, old: Sequence[_Timed], new: 
         return _beside(wanted, before, 0, MARGIN, at_start)
     if right:
         return _beside(wanted, after, MARGIN, 0, at_end)
-    return Slot(wanted, abrupt=True)
+    return Slot(wanted, touches=_BOTH)
 
 
 def _beside(wanted: Phone, pause: _Timed, head: int, tail: int, edge: bool) -> Slot:
@@ -308,15 +314,26 @@ def _beside(wanted: Phone, pause: _Timed, head: int, tail: int, edge: bool) -> S
     span = ((pause.start, pause.end),)
     if pause.frames >= SILENCE:
         return Slot(wanted, span, head=head, tail=tail)
-    return Slot(wanted, span, head=pause.frames, abrupt=True) if edge else Slot(wanted, abrupt=True)
+    return Slot(wanted, span, head=pause.frames, touches=_BOTH) if edge else Slot(wanted, touches=_BOTH)
 
 
 def _closed(wanted: Phone, before: _Timed, after: _Timed, at_start: bool, at_end: bool) -> Slot:
-    """The pause that is left where words were: of the two around them the longer, cut together in the silence."""
-    longer = max(before.frames, after.frames)
+    """The pause that is left where words were: of the two around them the longer, cut together in the silence.
+
+    Where there is silence on one side alone, the word on the other still sounds of what was beside it.
+    """
+    longer, shorter = max(before.frames, after.frames), min(before.frames, after.frames)
+    if shorter >= ROOM:
+        total = max(longer, 2 * ROOM)
+        left = round(total * before.frames / (before.frames + after.frames))
+        left = min(max(left, ROOM, total - after.frames), total - ROOM, before.frames)
+        return Slot(wanted, ((before.start, before.start + left), (after.end - (total - left), after.end)))
+    if longer >= SILENCE and before.frames == longer:
+        kept = ((before.start, before.end),)
+        return Slot(wanted, kept) if at_end else Slot(wanted, kept, tail=MARGIN, touches=(False, True))
     if longer >= SILENCE:
-        left = round(longer * before.frames / (before.frames + after.frames))
-        return Slot(wanted, ((before.start, before.start + left), (after.end - (longer - left), after.end)))
+        kept = ((after.start, after.end),)
+        return Slot(wanted, kept) if at_start else Slot(wanted, kept, head=MARGIN, touches=(True, False))
     return _beside(wanted, before if at_start else after, 0, 0, at_start or at_end)
 
 
@@ -326,7 +343,7 @@ def _with_edges(slots: Sequence[Slot]) -> list[Slot]:
     for i, slot in enumerate(slots):
         if slot.source_word >= 0:
             edge = min(EDGE, (slot.frames + 1) // 2)
-            head, tail = edge * slots[i - 1].abrupt, edge * slots[i + 1].abrupt
+            head, tail = edge * slots[i - 1].touches[1], edge * slots[i + 1].touches[0]
             found[i] = replace(slot, head=head, tail=tail)
     return found
 

@@ -54,7 +54,7 @@ def continue_(
     """
     recording = Recording.open(source)
     said, more = studio.frontend.analyse(text), studio.frontend.analyse(then)
-    window = _end(studio, recording, said)
+    window = _end(studio, recording, said, request.confidence)
     canvas = _canvas(window, more)
     prompt = window.prompt(PROMPT, end=True)
     # Only the end of the recording counts for the speaking rate: the window may be longer.
@@ -78,16 +78,16 @@ def joined(first: Analysis, second: Analysis) -> Analysis:
     return replace(first, source=whole, normalised=whole, words=(*first.words, *moved))
 
 
-def _end(studio: Studio, recording: Recording, said: Analysis) -> Window:
+def _end(studio: Studio, recording: Recording, said: Analysis, confidence: float | None) -> Window:
     if recording.seconds <= WHOLE:
-        return open_window(recording, said, studio.spec)
+        return open_window(recording, said, studio.spec, confidence)
     place = locate(recording, said.words, len(said.words) - 1, len(said.words))
     if place.last < len(said.words):
         raise UserError(f"{recording.name}: the last words of the transcript are not said at its end")
     near = recording.seconds - place.end < _FAR
     end = recording.length if near else round(place.end * recording.sample_rate)
     where = (round(place.start * recording.sample_rate), end, place.first, place.last)
-    return open_window(recording, said, studio.spec, where=where)
+    return open_window(recording, said, studio.spec, confidence, where)
 
 
 def _canvas(window: Window, more: Analysis) -> Canvas:

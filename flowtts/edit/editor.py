@@ -48,18 +48,18 @@ def edit(
     changes = diff([word.text for word in said.words], [word.text for word in wanted.words])
     pieces = [
         piece_of(studio, window, said, wanted, own, request.seed)
-        for window, own in windows(studio, recording, said, changes)
+        for window, own in windows(studio, recording, said, changes, request.confidence)
     ]
     asked = settings(studio, source, recording, request, "edit", {"text": text, "to": to})
     return perform(studio, recording, pieces, request, asked, wanted.normalised, progress)
 
 
 def windows(
-    studio: Studio, recording: Recording, said: Analysis, changes: Sequence[Change]
+    studio: Studio, recording: Recording, said: Analysis, changes: Sequence[Change], confidence: float | None = None
 ) -> list[tuple[Window, list[Change]]]:
     """What has to be read, and which changes lie in it; a short recording is read whole."""
     if recording.seconds <= WHOLE:
-        return [(open_window(recording, said, studio.spec), list(changes))]
+        return [(open_window(recording, said, studio.spec, confidence), list(changes))]
     groups: list[list[Change]] = []
     for change in changes:
         if groups and change.start - groups[-1][-1].end <= _TOGETHER:
@@ -72,7 +72,7 @@ def windows(
         place = locate(recording, said.words, first, last)
         where = [round(at * recording.sample_rate) for at in (place.start, place.end)]
         span = (max(0, where[0]), min(recording.length, where[1]), place.first, place.last)
-        found.append((open_window(recording, said, studio.spec, where=span), group))
+        found.append((open_window(recording, said, studio.spec, confidence, where=span), group))
     return found
 
 

@@ -17,6 +17,12 @@ LAG = 0.008
 RELATED = 0.4
 """Correlation from which on two sounds are taken to have a common phase."""
 
+_CANDIDATES = 8
+"""Places that are tried for a joint."""
+
+_APART = 0.010
+"""Seconds between them."""
+
 _QUIET = 30.0
 """Decibels below speech at which phases no longer matter."""
 
@@ -30,16 +36,18 @@ class Place:
         length: samples.
         quiet: whether there is nothing but silence.
         widest: first sample and length of the longest fade around the same place.
+        cost: how much worse than the quietest place, dB.
     """
 
     start: int
     length: int
     quiet: bool
     widest: tuple[int, int]
+    cost: float = 0.0
 
 
-def place(original: Real, made: Real, sample_rate: int, *, near_end: bool) -> Place:
-    """The quietest place for a fade in a context that both sounds share.
+def places(original: Real, made: Real, sample_rate: int, *, near_end: bool) -> list[Place]:
+    """Quiet places for a fade in a context that both sounds share, the quietest first, at least 10 ms apart.
 
     Args:
         original: (n,) the recording.
@@ -50,7 +58,7 @@ def place(original: Real, made: Real, sample_rate: int, *, near_end: bool) -> Pl
     """
     size = len(original)
     if size == 0:
-        return Place(0, 0, True, (0, 0))
+        return [Place(0, 0, True, (0, 0))]
     reach = min(round(0.12 * sample_rate) + round(_LONG * sample_rate), size)
     first = size - reach if near_end else 0
     longest = min(round(_LONG * sample_rate), reach)
@@ -61,11 +69,25 @@ def place(original: Real, made: Real, sample_rate: int, *, near_end: bool) -> Pl
     # 60 dB below the loudest all is silence.
     floor = 1e-6 * float(loudness.max()) + 1e-20
     cost = decibels(loudness[starts] + floor) + 0.25 * np.minimum(apart[starts], 20.0) + 3.0 * distance
-    start = int(starts[int(cost.argmin())])
     speech = float(np.quantile(loudness, 0.9))
-    quiet = bool(loudness[start] <= speech * 10 ** (-_QUIET / 10) + 1e-12)
-    length = longest if quiet else min(round(_SHORT * sample_rate), longest)
-    return Place(start + (longest - length) // 2, length, quiet, (start, longest))
+    found: list[Place] = []
+    for start in starts[cost.argsort(kind="stable")].tolist():
+        if any(abs(start - other.widest[0]) < _APART * sample_rate for other in found):
+            continue
+        quiet = bool(loudness[start] <= speech * 10 ** (-_QUIET / 10) + 1e-12)
+        length = longest if quiet else min(round(_SHORT * sample_rate), longest)
+        found.append(
+            Place(
+                start + (longest - length) // 2,
+                length,
+                quiet,
+                (start, longest),
+                float(cost[start - first] - cost.min()),
+            )
+        )
+        if len(found) == _CANDIDATES:
+            break
+    return found
 
 
 def likeness(original: Real, made: Real, start: int, at: int, length: int, sample_rate: int) -> tuple[int, Real]:

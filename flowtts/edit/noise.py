@@ -58,7 +58,7 @@ class NoiseConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 2, 1)
     kernel: int = 7
     likely: float = 0.5
-    certain: float = 0.9
+    certain: float = 0.95
     shortest: float = 0.04
     gap: float = 0.08
     margin: float = 0.02

@@ -61,7 +61,10 @@ def fill(
         raise UserError("there is nothing to fill: give at least one span in seconds")
     asked = settings(studio, source, recording, request, "fill", {"text": text, "at": [list(s) for s in spans]})
     said = studio.frontend.analyse(text)
-    pieces = [_piece(window, own, studio, None) for window, own in _windows(studio, recording, said, given, 0.5)]
+    pieces = [
+        _piece(window, own, studio, None)
+        for window, own in _windows(studio, recording, said, given, request.confidence)
+    ]
     return perform(studio, recording, pieces, request, asked, said.normalised, progress)
 
 
@@ -90,7 +93,7 @@ def denoise(
     given = check_spans(find_noise(recording) if spans is None else spans, recording.seconds)
     asked = settings(studio, source, recording, request, "denoise", {"text": text, "at": listed})
     said = studio.frontend.analyse(text)
-    found = _windows(studio, recording, said, given, NOISY)
+    found = _windows(studio, recording, said, given, NOISY if request.confidence is None else request.confidence)
     pieces = [_piece(window, own, studio, request.seed) for window, own in found]
     return perform(studio, recording, pieces, request, asked, said.normalised, progress)
 
@@ -116,7 +119,7 @@ def check_spans(spans: Sequence[Seconds], seconds: float) -> list[Seconds]:
 
 
 def _windows(
-    studio: Studio, recording: Recording, said: Analysis, spans: Sequence[Seconds], confidence: float
+    studio: Studio, recording: Recording, said: Analysis, spans: Sequence[Seconds], confidence: float | None
 ) -> list[tuple[Window, list[Seconds]]]:
     """What has to be read, and which spans lie in it."""
     if recording.seconds <= WHOLE:

@@ -26,6 +26,8 @@ class EditRequest:
         best_of: takes.
         rank: what decides between them, one of ``RANKERS``.
         lexicon: file of own pronunciations.
+        confidence: the least, 0 to 1, with which the transcript must fit the recording; None for what the verb thinks
+            fit, 0 to believe any transcript.
     """
 
     seed: int = 0
@@ -33,9 +35,12 @@ class EditRequest:
     best_of: int = 1
     rank: str = "wer"
     lexicon: PathLike | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         check(self.seed, self.sampling, self.best_of)
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise UserError(f"confidence is from 0 to 1, not {self.confidence:g}")
         if self.rank not in RANKERS:
             raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
 
@@ -45,7 +50,7 @@ class EditRequest:
             "seed": self.seed, "solver": self.sampling.solver, "grid": self.sampling.grid,
             "steps": self.sampling.steps, "guidance": self.sampling.guidance,
             "temperature": self.sampling.temperature, "best_of": self.best_of, "rank": self.rank,
-            "lexicon": None if self.lexicon is None else str(self.lexicon),
+            "lexicon": None if self.lexicon is None else str(self.lexicon), "confidence": self.confidence,
         }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def restyle(
         raise UserError("a restyled recording has no joins to rank by: rank by wer or sim")
     recording = Recording.open(source)
     said = studio.frontend.analyse(text)
-    found = _windows(studio, recording, said)
+    found = _windows(studio, recording, said, request.confidence)
     kept = timing == "kept" and accent is None
     timed = [tuple(_lengths(studio, window, timing, style, accent, request.seed)) for window in found]
     rows = [
@@ -139,10 +139,10 @@ def chunks(phones: Sequence[Phone], lengths: Sequence[int], frame_rate: float) -
     return found
 
 
-def _windows(studio: Studio, recording: Recording, said: Analysis) -> list[Window]:
+def _windows(studio: Studio, recording: Recording, said: Analysis, confidence: float | None) -> list[Window]:
     """The recording in windows without gaps."""
     if recording.seconds <= WHOLE:
-        return [open_window(recording, said, studio.spec)]
+        return [open_window(recording, said, studio.spec, confidence)]
     words = align_long(recording, said.words)
     found, first, start = [], 0, 0.0
     while first < len(words):
@@ -153,7 +153,7 @@ def _windows(studio: Studio, recording: Recording, said: Analysis) -> list[Windo
             last = max(late, key=lambda k: words[k].start - words[k - 1].end)
         end = recording.seconds if last == len(words) else (words[last - 1].end + words[last].start) / 2
         where = (round(start * recording.sample_rate), round(end * recording.sample_rate), first, last)
-        found.append(open_window(recording, said, studio.spec, where=where))
+        found.append(open_window(recording, said, studio.spec, confidence, where))
         first, start = last, end
     return found
 

@@ -6,12 +6,14 @@ the vocoder made again beside the new stretch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from flowtts.audio import io
 from flowtts.edit import joint
+from flowtts.edit.joins import discontinuity
 from flowtts.edit.match import Side, matched
 from flowtts.edit.recording import Patch, Recording, mix
 from flowtts.edit.spectrum import Real
@@ -22,6 +24,15 @@ _NEAR = 6.0
 
 _COMPARED = 1.5
 """Seconds of context on either side in which made sound and recording are compared."""
+
+_HEARD = 0.12
+"""Seconds on either side of a joint that decide how abrupt it is."""
+
+_COLOUR, _LEVEL, _CLICK = 8.0, 20.0, -1.3
+"""Decibels of discontinuity that 19 of 20 boundaries between words stay below (speechocean762)."""
+
+_UNHEARD, _LOUDER = 0.5, 15.0
+"""A joint half as abrupt as that is as good as none; beyond it, as much again is as bad as a place 15 dB louder."""
 
 _DECLICK = 0.005
 """Seconds of cross-fade where there is no context to fade in."""
@@ -217,9 +228,49 @@ def _right(recording: Recording, end: int, sound: Real, tail: int) -> _Edge:
 
 
 def _edge(original: Real, sound: Real, origins: tuple[int, int], sample_rate: int, *, near_end: bool) -> _Edge:
-    """A joint inside a context, which begins at ``origins`` in the recording and in the made sound."""
+    """A joint inside a context, which begins at ``origins`` in the recording and in the made sound.
+
+    Of the quiet places the one where the joined sound changes least abruptly: a joint right at the beginning of a
+    word, say, would add its own change to that of the word.
+    """
+    shared = sound[origins[1] : origins[1] + len(original)]
+    best, least = None, math.inf
+    for found in joint.places(original, shared, sample_rate, near_end=near_end):
+        edge = _edge_at(found, original, sound, origins, sample_rate)
+        abrupt = _abrupt(edge, original, sound, origins, sample_rate, near_end=near_end)
+        cost = max(0.0, abrupt - _UNHEARD) + found.cost / _LOUDER
+        if cost < least:
+            best, least = edge, cost
+    assert best is not None
+    return best
+
+
+def _abrupt(
+    edge: _Edge, original: Real, sound: Real, origins: tuple[int, int], sample_rate: int, *, near_end: bool
+) -> float:
+    """How abruptly the sound would change at a joint, in units of what is common between words."""
+    at, lag = edge.at - origins[0], joint.best(edge.low, edge.lags, sample_rate)
+    made, length, far = edge.made + lag, edge.length, round(_HEARD * sample_rate)
+    if near_end:
+        old, new = original[max(0, at - far) : at + length], sound[made : made + length + far]
+        fade = joint.crossfade(old[len(old) - length :, None], new[:length, None])[:, 0]
+        pieces, middle = [old[: len(old) - length], fade, new[length:]], len(old) - length / 2
+    else:
+        new, old = sound[max(0, made - far) : made + length], original[at : at + length + far]
+        fade = joint.crossfade(new[len(new) - length :, None], old[:length, None])[:, 0]
+        pieces, middle = [new[: len(new) - length], fade, old[length:]], len(new) - length / 2
+    heard = Audio(np.concatenate(pieces).astype(np.float32), sample_rate)
+    try:
+        found = discontinuity(heard, middle / sample_rate)
+    except ValueError:
+        # Too near the end of the recording to be compared with anything.
+        return 0.0
+    return max(found.spectral / _COLOUR, found.level / _LEVEL, 1 + (found.click - _CLICK) / 6)
+
+
+def _edge_at(found: joint.Place, original: Real, sound: Real, origins: tuple[int, int], sample_rate: int) -> _Edge:
+    """A joint at a place."""
     size = len(original)
-    found = joint.place(original, sound[origins[1] : origins[1] + size], sample_rate, near_end=near_end)
     start, length, at = found.start, found.length, origins[1] + found.start
     low, lags = 0, np.zeros(0)
     if not found.quiet:

@@ -20,6 +20,9 @@ from flowtts.types import Audio, MelSpec, UserError, Utterance, Word
 WHOLE = 30.0
 """Seconds: a recording up to this length is one window."""
 
+USUAL = 0.5
+"""Least confidence that the words are said in the window: as likely as not."""
+
 SHORTEST = 0.1
 """Seconds: nothing can be said in less."""
 
@@ -88,7 +91,7 @@ class Window:
 
 
 def open_window(
-    recording: Recording, analysis: Analysis, spec: MelSpec, confidence: float = 0.5,
+    recording: Recording, analysis: Analysis, spec: MelSpec, confidence: float | None = None,
     where: tuple[int, int, int, int] | None = None,
 ) -> Window:  # fmt: skip
     """Read and align a window.
@@ -97,7 +100,7 @@ def open_window(
         recording: any.
         analysis: of the whole transcript.
         spec: the model's features.
-        confidence: the least with which its words must be recognised in it.
+        confidence: the least with which its words must be recognised in it; None for the usual.
         where: (first sample, one past the last, first word, one past the last); the whole recording by default.
 
     Raises:
@@ -114,7 +117,8 @@ def open_window(
     offset = start / recording.sample_rate
     shifted = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in alignment.words)
     # Words are named by their time in the recording, not in the window.
-    check_match(replace(alignment, words=shifted), confidence=confidence)
+    least = USUAL if confidence is None else confidence
+    check_match(replace(alignment, words=shifted), confidence=least, unless=", or use --confidence 0 if they are")
     features = LogMel(spec)(torch.from_numpy(audio.samples)[None])[0]
     durations = tuple(int(d) for d in alignment.durations(spec.frame_rate, len(features)))
     return Window(recording, start, end, first, words, alignment.words, durations, audio, gain, features, spec)

@@ -185,6 +185,47 @@ def test_accuracy_weighs_classes_equally_and_draws_speakers() -> None:
         tables.accuracy_by([True], [True], ["a"])
 
 
+def heard_by_group() -> list:
+    """Accented speakers whose channel is recognisable by its pauses too, natives, and an engine."""
+    rng = np.random.default_rng(7)
+    found = []
+    for number in range(72):
+        group = "engine" if number >= 64 else ("accented", "native")[number % 2]
+        accented, speaker = group == "accented", "rms" if group == "engine" else str(number // 2 % 16)
+        test = group == "engine" or int(speaker) % 4 == 3
+        recording = accent_corpus.Recording(f"r{number}", "", f"{group}{speaker}", "", group, "table", test)
+        for condition in ("plain",) if group == "engine" else ("plain", "swapped" if test else "disturbed"):
+            tokens = spoken(rng, accented=accented, words=8 if accented else 17)
+            channel = rng.standard_normal((3, 24)) + (2.0 if accented and condition == "plain" else 0.0)
+            found.append(accent_corpus.Heard(recording, condition, tokens, *channel))
+    return found
+
+
+def test_the_study_reports_accent_and_channel_apart() -> None:
+    study = accent_study.Study(heard_by_group())
+    scores = study.scores()
+    assert scores["counts"]["accented, test"] == {"recordings": 8, "speakers": 4}
+    assert scores["held out"]["both"]["accuracy"]["value"] > 0.8
+    assert scores["channel alone"]["spectrum of pauses"]["value"] > 0.8
+    assert scores["engines"]["table, enginerms"]["both"]["value"] < 0.3
+    # With the channel gone the judge of voices takes accented speech for native; the classifier does not.
+    changed = scores["other channel"]["accented, swapped"]
+    assert changed["both"]["value"] > changed["Resemblyzer"]["value"] + 0.3
+    text = "\n".join(accent_study.markdown(scores))
+    assert text.count("## ") == 6 and "| spectrum of pauses |" in text
+    json.dumps(scores, allow_nan=False)
+
+
+def test_the_study_trains_on_nobody_it_tests() -> None:
+    recordings = {h.recording.id: h.recording for h in heard_by_group()}.values()
+    groups = [[r for r in recordings if r.group == g] for g in ("accented", "native", "engine")]
+    wanted = accent_study.plan(*groups, 1)
+    assert not any(r.test for r, condition in wanted if condition == "disturbed")
+    assert all(r.test for r, condition in wanted if condition in ("swapped", "copied"))
+    assert sum(condition == "swapped" and r.group == "accented" for r, condition in wanted) == 4
+    assert sum(condition == "plain" for _, condition in wanted) == 72
+
+
 def test_tables_print_figures_with_their_intervals() -> None:
     figure = {"value": 0.5, "low": 0.25, "high": 0.75}
     made = tables.table(["", "x"], [["a|b", figure], ["nothing", None]])
@@ -239,7 +280,7 @@ def test_making_resumes_and_counts_refusals(trials, tmp_path: Path) -> None:
     made, dropped = accent.make(tts, tmp_path / "out", trials, ["kept", "accent"], {"seed": 3})
     assert len(made[accent.TO_NATIVE, "kept"]) == 2 and (accent.TO_ACCENTED, "accent") in made
     refused = [t for t in trials if t.said.text == tts.refuse]
-    assert len(dropped) == 2 * len(refused) and "to accented/kept/19-0024" in dropped
+    assert len(dropped) == 2 * len(refused) and "native to accented/kept/19-0024" in dropped
     assert tts.calls[0] == {"seed": 3, "timing": "kept"}
     assert set(tts.calls[-1]) == {"seed", "accent", "accent_text"}
     again = Echo(refuse=tts.refuse)

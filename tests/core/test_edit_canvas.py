@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowtts.edit.canvas import APART, EDGE, MARGIN, SILENCE, Canvas, Layout, compose, hold, lay
+from flowtts.edit.canvas import APART, EDGE, MARGIN, ROOM, SILENCE, Canvas, Layout, compose, hold, lay
 from flowtts.edit.diff import Change, diff
 from flowtts.types import Phone, UserError
 
@@ -92,15 +92,38 @@ def test_an_edge_is_never_longer_than_the_limit() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("before", "after"), [(20, 0), (0, 20), (20, 12), (12, 20), (SILENCE, 0)])
-def test_deletion_beside_a_silence_is_a_pure_cut_that_leaves_the_longer_pause(before: int, after: int) -> None:
+@pytest.mark.parametrize(("before", "after"), [(20, 12), (12, 20), (ROOM, 40), (40, ROOM), (ROOM, ROOM), (6, 5)])
+def test_deletion_between_silences_is_a_pure_cut_that_leaves_the_longer_pause(before: int, after: int) -> None:
     layout = target("a b c", [10, before, after, 10], "a c")
     (stretch,) = layout.stretches
+    left = max(before, after, 2 * ROOM)
     assert stretch.cut and (stretch.removed, stretch.inserted) == ((1, 2), (1, 1))
-    assert stretch.source_end - stretch.source_start == sum(WORD) + min(before, after)
-    assert layout.durations[4] == max(before, after) and (layout.origin >= 0).all()
-    assert 10 + 36 <= stretch.source_start <= 10 + 36 + before
+    assert stretch.source_end - stretch.source_start == sum(WORD) + before + after - left
+    assert layout.durations[4] == left and (layout.origin >= 0).all()
+    # Silence remains on either side of the cut.
+    assert 10 + 36 + ROOM <= stretch.source_start <= 10 + 36 + before
+    assert 10 + 72 + before <= stretch.source_end <= 10 + 72 + before + after - ROOM
     check(layout, 20 + 108 + before + after)
+
+
+@pytest.mark.parametrize(("before", "after"), [(20, 0), (SILENCE, ROOM - 1), (0, 20), (ROOM - 1, SILENCE)])
+def test_deletion_beside_one_silence_keeps_it_and_renews_the_word_that_touched(before: int, after: int) -> None:
+    layout = target("a b c", [10, before, after, 10], "a c")
+    (stretch,) = layout.stretches
+    if before > after:
+        assert (stretch.source_start, stretch.source_end) == (10 + 36 + before - MARGIN, 10 + 72 + before + after + 4)
+        assert stretch.end - stretch.start == MARGIN + 4
+    else:
+        assert (stretch.source_start, stretch.source_end) == (10 + 36 - 5, 10 + 72 + before + MARGIN)
+        assert stretch.end - stretch.start == 5 + MARGIN
+    assert layout.durations[4] == max(before, after)
+    check(layout, 20 + 108 + before + after)
+
+
+def test_a_word_deleted_at_either_end_is_cut_off_at_the_silence() -> None:
+    layout = target("a b c", [2, 20, 20, 3], "b")
+    assert [s.cut for s in layout.stretches] == [True, True] and (layout.origin >= 0).all()
+    check(layout, 45 + 108)
 
 
 def test_deletion_without_silence_only_renews_what_touches() -> None:
