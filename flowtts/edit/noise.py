@@ -172,8 +172,8 @@ class NoiseFinder:
 
     def _judge(self, recording: Recording, start: int, end: int, first: int, last: int) -> NDArray[np.float32]:
         rate, wanted = recording.sample_rate, self.config.mel.sample_rate
-        places = (min(recording.length, round(frame * self.step * rate)) for frame in (start, end))
-        samples = recording.mono(*places, wanted).samples
+        begin, stop = (min(recording.length, round(frame * self.step * rate)) for frame in (start, end))
+        samples = recording.mono(begin, stop, wanted).samples
         count = (end - start) * _STRIDE * self.config.mel.hop_length
         # Rates that are no multiple of 50 Hz round to a sample more or less.
         samples = np.pad(samples, (0, max(0, count - len(samples))))[:count]
