@@ -118,7 +118,8 @@ def open_window(
     shifted = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in alignment.words)
     # Words are named by their time in the recording, not in the window.
     least = USUAL if confidence is None else confidence
-    check_match(replace(alignment, words=shifted), confidence=least, unless=", or use --confidence 0 if they are")
+    advice = "; if they are, lower the confidence that is asked for (--confidence 0)"
+    check_match(replace(alignment, words=shifted), confidence=least, unless=advice)
     features = LogMel(spec)(torch.from_numpy(audio.samples)[None])[0]
     durations = tuple(int(d) for d in alignment.durations(spec.frame_rate, len(features)))
     return Window(recording, start, end, first, words, alignment.words, durations, audio, gain, features, spec)

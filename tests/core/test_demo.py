@@ -50,6 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return out, found, table.getvalue()
 
 
+@pytest.mark.slow
 def test_the_page_shows_only_what_lies_beside_it(made: tuple[Path, dict[str, Any], str]) -> None:
     out, found, _ = made
     page = (out / "index.html").read_text(encoding="utf-8")
@@ -65,6 +66,7 @@ def test_the_page_shows_only_what_lies_beside_it(made: tuple[Path, dict[str, Any
     assert parser.open == []
 
 
+@pytest.mark.slow
 def test_scores_are_those_that_were_written(made: tuple[Path, dict[str, Any], str]) -> None:
     out, found, shown = made
     assert json.loads((out / "scores.json").read_text(encoding="utf-8")) == found
@@ -74,6 +76,7 @@ def test_scores_are_those_that_were_written(made: tuple[Path, dict[str, Any], st
     assert all(voice in shown for voice in VOICES) and "days" in shown and "silver" in shown
 
 
+@pytest.mark.slow
 def test_edits_keep_every_sample_and_griffin_lim_does_not(made: tuple[Path, dict[str, Any], str]) -> None:
     out, found, shown = made
     edits = [edit for edit in found["edits"] if edit["verb"] == "edit"]
