@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowtts.audio.mel import LogMel
 from flowtts import checkpoint
+from flowtts.audio.mel import LogMel
 from flowtts.checkpoint import read_torch
 from flowtts.compat import require
 from flowtts.config import load as load_config

@@ -290,7 +290,12 @@ def batches(
 
 
 def corpus_batches(
-    corpus: Corpus, *, max_frames_per_batch: int, seed: int, max_frames: int = 1600, join_share: float = 0.0,
+    corpus: Corpus,
+    *,
+    max_frames_per_batch: int,
+    seed: int,
+    max_frames: int = 1600,
+    join_share: float = 0.0,
     colour_db: float = 0.0,
 ) -> BatchSequence:
     """``batches`` of a corpus in memory."""
