@@ -123,7 +123,7 @@ def _windows(
 ) -> list[tuple[Window, list[Seconds]]]:
     """What has to be read, and which spans lie in it."""
     if recording.seconds <= WHOLE:
-        return [(open_window(recording, said, studio.spec, confidence), list(spans))]
+        return [(open_window(recording, said, studio.spec, confidence, unheard=spans), list(spans))]
     if not spans:
         return []
     groups: list[list[Seconds]] = []
@@ -140,7 +140,7 @@ def _windows(
         if first == last:
             continue
         where = (round(low * rate), min(recording.length, round(high * rate)), first, last)
-        found.append((open_window(recording, said, studio.spec, confidence, where), group))
+        found.append((open_window(recording, said, studio.spec, confidence, where, group), group))
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from flowtts.alignment.base import check_match
+from flowtts.alignment.base import Alignment, check_match
 from flowtts.alignment.pocketsphinx import PocketsphinxAligner
 from flowtts.audio.active import to_level
 from flowtts.audio.mel import LogMel
@@ -22,6 +23,9 @@ WHOLE = 30.0
 
 USUAL = 0.5
 """Least confidence that the words are said in the window: as likely as not."""
+
+_JUDGED = 0.8
+"""Seconds of clear words, the least by which a transcript can be judged."""
 
 SHORTEST = 0.1
 """Seconds: nothing can be said in less."""
@@ -92,7 +96,7 @@ class Window:
 
 def open_window(
     recording: Recording, analysis: Analysis, spec: MelSpec, confidence: float | None = None,
-    where: tuple[int, int, int, int] | None = None,
+    where: tuple[int, int, int, int] | None = None, unheard: Sequence[tuple[float, float]] = (),
 ) -> Window:  # fmt: skip
     """Read and align a window.
 
@@ -102,6 +106,7 @@ def open_window(
         spec: the model's features.
         confidence: the least with which its words must be recognised in it; None for the usual.
         where: (first sample, one past the last, first word, one past the last); the whole recording by default.
+        unheard: seconds of the recording in which noise covers what is said: words there are not judged.
 
     Raises:
         UserError: the window is silent, or the words are not said in it.
@@ -119,10 +124,25 @@ def open_window(
     # Words are named by their time in the recording, not in the window.
     least = USUAL if confidence is None else confidence
     advice = "; if they are, lower the confidence that is asked for (--confidence 0)"
-    check_match(replace(alignment, words=shifted), confidence=least, unless=advice)
+    check_match(heard(replace(alignment, words=shifted), unheard), confidence=least, unless=advice)
     features = LogMel(spec)(torch.from_numpy(audio.samples)[None])[0]
     durations = tuple(int(d) for d in alignment.durations(spec.frame_rate, len(features)))
     return Window(recording, start, end, first, words, alignment.words, durations, audio, gain, features, spec)
+
+
+def heard(alignment: Alignment, unheard: Sequence[tuple[float, float]]) -> Alignment:
+    """What can be judged of an alignment: the words outside of noise, and nothing if these are too few to tell."""
+    clear = [
+        i for i, word in enumerate(alignment.words)
+        if not any(word.start < end and word.end > start for start, end in unheard)
+    ]  # fmt: skip
+    if not alignment.deficits or len(clear) == len(alignment.words):
+        return alignment
+    if sum(alignment.words[i].end - alignment.words[i].start for i in clear) < _JUDGED:
+        # Noise hides nearly everything: the user's word has to do.
+        return replace(alignment, deficits=())
+    deficits = tuple(alignment.deficits[i] for i in clear)
+    return replace(alignment, words=tuple(alignment.words[i] for i in clear), deficits=deficits)
 
 
 @lru_cache(maxsize=1)

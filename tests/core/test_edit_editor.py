@@ -16,8 +16,9 @@ from torch import Tensor
 
 import flowtts
 from flowtts import voice as voices
+from flowtts.alignment.base import Alignment, PhoneTime
 from flowtts.audio.io import read
-from flowtts.edit import durations
+from flowtts.edit import durations, window
 from flowtts.edit.canvas import compose
 from flowtts.edit.diff import Change
 from flowtts.edit.recording import Patch
@@ -26,7 +27,7 @@ from flowtts.edit.result import Edited
 from flowtts.edit.wording import carried_out, part
 from flowtts.pipeline import Pipeline
 from flowtts.text import FrontEnd
-from flowtts.types import Audio, Generated, Phone, Samples, Sampling, UserError
+from flowtts.types import Audio, Generated, Phone, Samples, Sampling, UserError, Word
 
 FEW: dict[str, Any] = {"solver": "euler", "steps": 2, "guidance": 1.0}
 PATH, _TEXT = voices.resolve("rms", None)
@@ -338,3 +339,26 @@ def test_patches_of_the_result_are_rendered_only_when_asked_for(tts: Pipeline) -
     made = tts.edit(PATH, TEXT, TEXT, **FEW)
     assert "audio" not in vars(made)
     assert isinstance(made.audio, Audio) and all(isinstance(patch, Patch) for patch in made.patches)
+
+
+def test_words_under_noise_are_not_judged() -> None:
+    words = tuple(Word(str(i), i * 0.5, i * 0.5 + 0.4) for i in range(8))
+    whole = Alignment(words, (PhoneTime("SIL", -1, 0.0, 4.0),), tuple(float(i) for i in range(8)), limit=3.0)
+    clear = window.heard(whole, [(1.3, 3.1)])
+    assert [w.text for w in clear.words] == ["0", "1", "7"] and clear.deficits == (0.0, 1.0, 7.0)
+    assert window.heard(whole, ()) is whole
+    # 0.4 s of clear speech tell nothing.
+    assert window.heard(whole, [(0.0, 3.4)]).confidence is None
+
+
+def test_a_wrong_word_under_noise_does_not_refuse_the_recording(tts: Pipeline) -> None:
+    sound = read(PATH)
+    words = tts.edit(PATH, TEXT, TEXT, **FEW).words
+    start, end = words[4].start, words[9].end
+    noisy = sound.samples.copy()
+    span = slice(round(start * 16_000), round(end * 16_000))
+    noisy[span] += np.random.default_rng(0).normal(0, 0.3, span.stop - span.start).astype(np.float32)
+    made = tts.denoise(Audio(noisy, 16_000), TEXT, [(start, end)], **FEW)
+    assert made.spans and len(made.audio.samples) == len(noisy)
+    with pytest.raises(UserError, match="does not fit"):
+        tts.denoise(PATH, "Completely different words were written down here, I am quite afraid.", [(1.0, 1.2)], **FEW)
