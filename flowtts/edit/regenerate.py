@@ -34,7 +34,7 @@ _TOGETHER = 15.0
 _CONTEXT = 6.0
 """Seconds of a long recording that are read on either side of a span."""
 
-_LEAST = 1.0
+_LEAST = 0.3
 """Seconds of speech that must be left to take the voice from."""
 
 
