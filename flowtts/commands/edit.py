@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sampled, Spans, Text, TextFile, finish
+from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sampled, Spans, Text, TextFile, carry_out
 from flowtts.commands.options import (
     BestOf,
     Device,
@@ -26,7 +26,12 @@ from flowtts.commands.options import (
     parse_spans,
     text_from,
 )
-from flowtts.commands.terminal import Misuse, terminal
+from flowtts.commands.terminal import Misuse
+
+if TYPE_CHECKING:
+    from flowtts.edit.request import Progress
+    from flowtts.edit.result import Edited
+    from flowtts.pipeline import Pipeline
 
 
 def edit(
@@ -59,13 +64,10 @@ def edit(
     said, wanted = text_from("--text", text, text_file), text_from("--to", to, to_file)
     options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
-    import flowtts
+    def make(tts: Pipeline, progress: Progress) -> Edited:
+        return tts.edit(recording, said, wanted, progress=progress, **options)
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
-    term = terminal(ctx)
-    with term.progress("editing", None) as bar:
-        made = tts.edit(recording, said, wanted, progress=bar.set, **options)
-    finish(term, made, target, json)
+    carry_out(ctx, "editing", (model, vocoder, device), make, target, json)
 
 
 def fill(
@@ -98,13 +100,10 @@ def fill(
         raise Misuse("--span is missing; say what to fill with --span START:END, in seconds")
     options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
-    import flowtts
+    def make(tts: Pipeline, progress: Progress) -> Edited:
+        return tts.fill(recording, said, spans, progress=progress, **options)
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
-    term = terminal(ctx)
-    with term.progress("filling", None) as bar:
-        made = tts.fill(recording, said, spans, progress=bar.set, **options)
-    finish(term, made, target, json)
+    carry_out(ctx, "filling", (model, vocoder, device), make, target, json)
 
 
 def denoise(
@@ -135,10 +134,7 @@ def denoise(
     said, spans = text_from("--text", text, text_file), parse_spans(span)
     options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
-    import flowtts
+    def make(tts: Pipeline, progress: Progress) -> Edited:
+        return tts.denoise(recording, said, spans or None, progress=progress, **options)
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
-    term = terminal(ctx)
-    with term.progress("denoising", None) as bar:
-        made = tts.denoise(recording, said, spans or None, progress=bar.set, **options)
-    finish(term, made, target, json)
+    carry_out(ctx, "denoising", (model, vocoder, device), make, target, json)

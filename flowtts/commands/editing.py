@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowtts.commands.options import existing_file, sound_suffixes
 from flowtts.commands.outputs import Outputs, Result
-from flowtts.commands.terminal import Misuse, Terminal
+from flowtts.commands.terminal import Misuse, Terminal, terminal
+
+if TYPE_CHECKING:
+    from flowtts.edit.request import Progress
+    from flowtts.edit.result import Edited
+    from flowtts.pipeline import Pipeline
 
 _LOSSY = (".mp3", ".ogg", ".oga", ".opus")
 
@@ -126,6 +131,30 @@ def reference(given: str, option: str) -> str:
     if Path(given).is_dir():
         raise Misuse(f"{given} is a folder; give a recording or a shipped voice's name with {option}")
     return given
+
+
+def carry_out(
+    ctx: typer.Context, doing: str, use: tuple[str, str, str], make: Callable[[Pipeline, Progress], Edited],
+    to: Outputs, json: bool,
+) -> None:  # fmt: skip
+    """Load a pipeline, let it make the result under a progress bar, write it and show it.
+
+    Args:
+        ctx: of the verb.
+        doing: for the bar: "editing".
+        use: names of the model, the vocoder and the device.
+        make: what the verb asks of the pipeline, given something to report progress to.
+        to: where the result goes.
+        json: print it as JSON.
+    """
+    import flowtts
+
+    model, vocoder, device = use
+    tts = flowtts.load(model, vocoder=vocoder, device=device)
+    term = terminal(ctx)
+    with term.progress(doing, None) as bar:
+        made = make(tts, bar.set)
+    finish(term, made, to, json)
 
 
 def finish(term: Terminal, made: Result, to: Outputs, json: bool) -> None:

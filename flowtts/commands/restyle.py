@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sampled, Text, TextFile, finish, reference
+from flowtts.commands.editing import (
+    Confidence,
+    Files,
+    Input,
+    Rank,
+    Ranking,
+    Sampled,
+    Text,
+    TextFile,
+    carry_out,
+    reference,
+)
 from flowtts.commands.options import (
     BestOf,
     Device,
@@ -27,7 +38,12 @@ from flowtts.commands.options import (
     text_from,
     text_or_stdin,
 )
-from flowtts.commands.terminal import Misuse, terminal
+from flowtts.commands.terminal import Misuse
+
+if TYPE_CHECKING:
+    from flowtts.edit.request import Progress
+    from flowtts.edit.result import Edited
+    from flowtts.pipeline import Pipeline
 
 
 class Timing(str, Enum):
@@ -79,16 +95,13 @@ def restyle(
     accent_said = None if accent_text is None else text_or_stdin(accent_text, "--accent-text")
     options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
-    import flowtts
-
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
-    term = terminal(ctx)
-    with term.progress("restyling", None) as bar:
-        made = tts.restyle(
+    def make(tts: Pipeline, progress: Progress) -> Edited:
+        return tts.restyle(
             recording, said, style, style_said, timing=timing.value, accent=accent, accent_text=accent_said,
-            progress=bar.set, **options,
+            progress=progress, **options,
         )  # fmt: skip
-    finish(term, made, target, json)
+
+    carry_out(ctx, "restyling", (model, vocoder, device), make, target, json)
 
 
 def continue_(
@@ -120,10 +133,7 @@ def continue_(
     said, more = text_from("--text", text, text_file), text_or_stdin(then, "--then")
     options = Sampled(seed, steps, solver, grid, guidance, best_of, rank, lexicon, confidence).options()
 
-    import flowtts
+    def make(tts: Pipeline, progress: Progress) -> Edited:
+        return tts.continue_(recording, said, more, progress=progress, **options)
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
-    term = terminal(ctx)
-    with term.progress("continuing", None) as bar:
-        made = tts.continue_(recording, said, more, progress=bar.set, **options)
-    finish(term, made, target, json)
+    carry_out(ctx, "continuing", (model, vocoder, device), make, target, json)
