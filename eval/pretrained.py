@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from flowtts.compat import require
-from flowtts.types import UserError
+from flowtts.types import Samples, UserError
+
+from .judging import JUDGED_RATE
 
 
 def check(name: str) -> None:
@@ -15,6 +21,30 @@ def check(name: str) -> None:
         UserError: as ``load``.
     """
     load("AutoConfig", name)
+
+
+def embedder(kind: str, name: str, device: str, vector: Callable[[Any, Tensor], Tensor]) -> Callable[[Samples], Tensor]:
+    """Load a network with its normalisation, to make a vector of a recording.
+
+    Args:
+        kind: a class of transformers.
+        name: as for ``load``.
+        device: where it runs.
+        vector: (network, its input (1, N)) -> (D,).
+
+    Raises:
+        UserError: as ``load``.
+    """
+    network = load(kind, name).to(device).eval()
+    extractor = load("AutoFeatureExtractor", name)
+
+    def embed(samples: Samples) -> Tensor:
+        inputs = extractor(samples, sampling_rate=JUDGED_RATE, return_tensors="pt")
+        with torch.inference_mode():
+            made = vector(network, inputs.input_values.to(device)).float()
+        return made.cpu()
+
+    return embed
 
 
 def load(kind: str, name: str) -> Any:

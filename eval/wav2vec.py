@@ -5,17 +5,16 @@ How the paper pools frames it does not say; one mean per utterance is the common
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from flowtts.types import Samples
 
 from . import pretrained
-from .judging import JUDGED_RATE
 
 DEFAULT_MODEL = "facebook/wav2vec2-base"
 LAYER = 6
@@ -47,15 +46,10 @@ class Wav2Vec:
         Raises:
             UserError: the model is not on this machine.
         """
-        network = pretrained.load("Wav2Vec2Model", self.model).to(self.device).eval()
-        extractor = pretrained.load("AutoFeatureExtractor", self.model)
 
-        def embed(samples: Samples) -> Tensor:
-            inputs = extractor(samples, sampling_rate=JUDGED_RATE, return_tensors="pt")
-            with torch.inference_mode():
-                states = network(inputs.input_values.to(self.device), output_hidden_states=True).hidden_states
-            # The first of them is what goes into layer 1.
-            vector: Tensor = states[LAYER][0].float().mean(0)
-            return vector.cpu()
+        def vector(network: Any, samples: Tensor) -> Tensor:
+            # The first of the states is what goes into layer 1.
+            states: Sequence[Tensor] = network(samples, output_hidden_states=True).hidden_states
+            return states[LAYER][0].float().mean(0)
 
-        return embed
+        return pretrained.embedder("Wav2Vec2Model", self.model, self.device, vector)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from flowtts.types import Samples
 
 from . import pretrained
-from .judging import JUDGED_RATE
 
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
 
@@ -47,13 +46,9 @@ class WavLM:
         Raises:
             UserError: the model is not on this machine.
         """
-        network = pretrained.load("WavLMForXVector", self.model).to(self.device).eval()
-        extractor = pretrained.load("AutoFeatureExtractor", self.model)
 
-        def embed(samples: Samples) -> Tensor:
-            inputs = extractor(samples, sampling_rate=JUDGED_RATE, return_tensors="pt")
-            with torch.inference_mode():
-                vector: Tensor = network(inputs.input_values.to(self.device)).embeddings[0]
-            return nn.functional.normalize(vector.float(), dim=0).cpu()
+        def vector(network: Any, samples: Tensor) -> Tensor:
+            found: Tensor = network(samples).embeddings[0]
+            return nn.functional.normalize(found.float(), dim=0)
 
-        return embed
+        return pretrained.embedder("WavLMForXVector", self.model, self.device, vector)
