@@ -249,17 +249,15 @@ def _abrupt(
     edge: _Edge, original: Real, sound: Real, origins: tuple[int, int], sample_rate: int, *, near_end: bool
 ) -> float:
     """How abruptly the sound would change at a joint, in units of what is common between words."""
-    at, lag = edge.at - origins[0], joint.best(edge.low, edge.lags, sample_rate)
-    made, length, far = edge.made + lag, edge.length, round(_HEARD * sample_rate)
-    if near_end:
-        old, new = original[max(0, at - far) : at + length], sound[made : made + length + far]
-        fade = joint.crossfade(old[len(old) - length :, None], new[:length, None])[:, 0]
-        pieces, middle = [old[: len(old) - length], fade, new[length:]], len(old) - length / 2
-    else:
-        new, old = sound[max(0, made - far) : made + length], original[at : at + length + far]
-        fade = joint.crossfade(new[len(new) - length :, None], old[:length, None])[:, 0]
-        pieces, middle = [new[: len(new) - length], fade, old[length:]], len(new) - length / 2
-    heard = Audio(np.concatenate(pieces).astype(np.float32), sample_rate)
+    at, made = edge.at - origins[0], edge.made + joint.best(edge.low, edge.lags, sample_rate)
+    length, far = edge.length, round(_HEARD * sample_rate)
+    sides = ((original, at), (sound, made))
+    (first, end), (second, start) = sides if near_end else sides[::-1]
+    old, new = first[max(0, end - far) : end + length], second[start : start + length + far]
+    shared = len(old) - length
+    fade = joint.crossfade(old[shared:, None], new[:length, None])[:, 0]
+    heard = Audio(np.concatenate([old[:shared], fade, new[length:]]).astype(np.float32), sample_rate)
+    middle = len(old) - length / 2
     try:
         found = discontinuity(heard, middle / sample_rate)
     except ValueError:
