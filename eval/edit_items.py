@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowtts.alignment.pocketsphinx import PocketsphinxAligner
+from flowtts.alignment.choose import english_aligner
 from flowtts.audio.io import read
 from flowtts.edit.diff import diff
 from flowtts.recognise import spoken_words
@@ -155,7 +155,7 @@ def aligned(source: Sound, text: str) -> tuple[Word, ...]:
     Raises:
         UserError: the text cannot be aligned with it.
     """
-    return PocketsphinxAligner().align(sound(source).mono(), _reader().analyse(text)).words
+    return english_aligner().align(sound(source).mono(), _reader().analyse(text)).words
 
 
 def outside(audio: Audio, spans: Sequence[tuple[int, int]]) -> Audio:

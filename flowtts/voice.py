@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from flowtts.alignment.base import Alignment, check_match
-from flowtts.alignment.pocketsphinx import PocketsphinxAligner
+from flowtts.alignment.choose import english_aligner
 from flowtts.audio.active import to_level
 from flowtts.audio.io import read, resample
 from flowtts.audio.mel import LogMel
@@ -110,19 +109,13 @@ def prepare(
         if not text:
             raise UserError(f"no speech was recognised in {name}: say what it says with --voice-text")
     analysis = frontend.analyse(text)
-    alignment = _aligner().align(audio, analysis)
+    alignment = english_aligner().align(audio, analysis)
     if not heard:
         check_match(alignment)
     prompt, start, end = _window(audio, analysis, alignment, spec, longest)
     used = replace(audio, samples=audio.samples[start * spec.hop_length : end * spec.hop_length])
     digest = hashlib.sha256(used.samples.tobytes()).hexdigest()[:12]
     return Voice(name, text, heard, prompt, gain, used, digest)
-
-
-@lru_cache(maxsize=1)
-def _aligner() -> PocketsphinxAligner:
-    # Loading the acoustic model takes longer than aligning with it.
-    return PocketsphinxAligner()
 
 
 def _window(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from flowtts.alignment.base import Aligner
-from flowtts.alignment.pocketsphinx import PocketsphinxAligner, to_arpabet
+from flowtts.alignment.choose import english_aligner
+from flowtts.alignment.pocketsphinx import to_arpabet
 from flowtts.edit.anchors import Transcript
 from flowtts.edit.ear import Ear, Gap, Heard, Listener, Timed
 from flowtts.edit.recording import Recording
@@ -194,7 +195,7 @@ def _ear(
     if listener is None:
         # The whole text: its bigrams cost 0.1 s for 9,000 words, and words from elsewhere tell where the sound is.
         listener = PocketsphinxRecogniser([" ".join(transcript.tokens)], transcript.pronounce)
-    return Ear(recording, transcript, listener, aligner or PocketsphinxAligner())
+    return Ear(recording, transcript, listener, aligner or english_aligner())
 
 
 def _end_cut(timed: Timed, end: float) -> Gap:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from flowtts.alignment.base import Alignment, check_match
-from flowtts.alignment.pocketsphinx import PocketsphinxAligner
+from flowtts.alignment.choose import english_aligner
 from flowtts.audio.active import to_level
 from flowtts.audio.mel import LogMel
 from flowtts.edit.recording import Recording
@@ -118,7 +117,7 @@ def open_window(
     audio, gain = to_level(recording.mono(start, end, spec.sample_rate))
     if not audio.samples.any():
         raise UserError(f"{recording.name} is silent: give a recording of speech")
-    alignment = _aligner().align(audio, words)
+    alignment = english_aligner().align(audio, words)
     offset = start / recording.sample_rate
     shifted = tuple(replace(w, start=w.start + offset, end=w.end + offset) for w in alignment.words)
     # Words are named by their time in the recording, not in the window.
@@ -143,8 +142,3 @@ def heard(alignment: Alignment, unheard: Sequence[tuple[float, float]]) -> Align
         return replace(alignment, deficits=())
     deficits = tuple(alignment.deficits[i] for i in clear)
     return replace(alignment, words=tuple(alignment.words[i] for i in clear), deficits=deficits)
-
-
-@lru_cache(maxsize=1)
-def _aligner() -> PocketsphinxAligner:
-    return PocketsphinxAligner()
