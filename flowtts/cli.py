@@ -19,6 +19,7 @@ import typer
 
 from flowtts import __version__
 from flowtts.commands.align import align
+from flowtts.commands.bench import bench
 from flowtts.commands.edit import denoise, edit, fill
 from flowtts.commands.evaluate import evaluate
 from flowtts.commands.models import models
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _verb in (
-    say, edit, fill, denoise, restyle, continue_, sample, align, prepare, train, vocode, evaluate, models, replay
+    say, edit, fill, denoise, restyle, continue_, sample, align, prepare, train, vocode, evaluate, bench, models, replay
 ):  # fmt: skip
     app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 

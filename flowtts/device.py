@@ -31,28 +31,35 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """A precision from its name; "auto" is bfloat16 where the device multiplies it natively, else float32.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name in known:
-        return known[name]
-    if name != "auto":
-        raise UserError(f"no precision {name!r}; there are auto, {', '.join(known)}")
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and "avx512_bf16" in _cpu_features()
-    return torch.bfloat16 if native else torch.float32
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_features())
+
+
+def multiplies_int8(device: torch.device) -> bool:
+    """Whether the CPU has instructions for dot products of int8."""
+    return device.type == "cpu" and bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & cpu_features())
 
 
 @lru_cache(maxsize=1)
-def _cpu_features() -> frozenset[str]:
+def cpu_features() -> frozenset[str]:
+    """Instruction sets of this CPU as Linux names them; none elsewhere."""
+    return frozenset(_cpu_field("flags", "Features").split())
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> str:
+    """The CPU's name, or "" where nothing says."""
+    return _cpu_field("model name", "CPU part").strip()
+
+
+def _cpu_field(*names: str) -> str:
+    """The value of the first line of /proc/cpuinfo with one of these names."""
     try:
-        found = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line for line in found.splitlines() if line.startswith("flags")), "").split())
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value for name, _, value in pairs if name.strip() in names), "")

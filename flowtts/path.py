@@ -5,7 +5,8 @@ Every path here is affine and Gaussian,
     x_t = alpha(t) x1 + sigma(t) x0,    x0 ~ N(0, I) noise at t = 0,    x1 data at t = 1,
 
 so that four numbers (alpha, sigma and their derivatives) are all there is to a schedule, and diffusion and
-flow matching share interpolation, prediction kinds and solvers.
+flow matching share interpolation, prediction kinds and solvers. lambda = log(alpha / sigma) orders the points of all
+paths alike: two schedules differ by a change of time and scale (`flowtts.solve.reschedule`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -40,6 +42,13 @@ class Schedule(Protocol):
         """Evaluate at ``t``, any shape."""
         ...
 
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """The t at which log(alpha / sigma) = ``log_snr`` (any shape, infinities allowed).
+
+        Beyond the schedule's own range: its nearer end, 0 or 1.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class CondOT:
@@ -63,6 +72,10 @@ class CondOT:
         # 1 - (1 - sigma_min) t, arranged so that float32 gives sigma(1) = sigma_min to full precision.
         sigma = (1 - t) + self.sigma_min * t
         return Coefficients(t, sigma, torch.ones_like(t), torch.full_like(t, self.sigma_min - 1))
+
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """1 / (exp(-lambda) + 1 - sigma_min)."""
+        return (1 / (torch.exp(-log_snr) + (1 - self.sigma_min))).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,13 @@ class VariancePreserving:
         sigma = torch.sqrt(-torch.expm1(-integral))
         return Coefficients(alpha, sigma, alpha * beta / 2, -(alpha**2) * beta / (2 * sigma))
 
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """The positive root of beta_min s + (beta_max - beta_min) s^2 / 2 = log(1 + exp(-2 lambda)), from t = 1 - s."""
+        integral = _softplus(-2 * log_snr)
+        root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral)
+        # Infinite noise gives inf / inf, which lies beyond the noisiest end.
+        return (1 - (2 * integral / (self.beta_min + root)).nan_to_num(nan=math.inf)).clamp(0, 1)
+
 
 @dataclass(frozen=True)
 class VarianceExploding:
@@ -121,6 +141,10 @@ class VarianceExploding:
         sigma = self.sigma_max * torch.exp(rate * t)
         return Coefficients(torch.ones_like(t), sigma, torch.zeros_like(t), rate * sigma)
 
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """log(sigma / sigma_max) / log(sigma_min / sigma_max) with log sigma = -lambda."""
+        return ((-log_snr - math.log(self.sigma_max)) / math.log(self.sigma_min / self.sigma_max)).clamp(0, 1)
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -135,14 +159,131 @@ class Cosine:
         alpha, sigma = torch.sin(t * math.pi / 2), torch.cos(t * math.pi / 2)
         return Coefficients(alpha, sigma, sigma * math.pi / 2, -alpha * math.pi / 2)
 
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """atan(exp(lambda)) / (pi / 2)."""
+        return torch.atan(torch.exp(log_snr)) / (math.pi / 2)
+
+
+@dataclass(frozen=True)
+class OffsetCosine:
+    """The cosine schedule of Improved DDPM with its offset: arXiv 2102.09672, eq. 17, in continuous time.
+
+    alpha = cos(theta) / cos(theta_0), theta = (1 - t + s) / (1 + s) pi / 2, theta_0 its value at the data (t = 1),
+    alpha^2 + sigma^2 = 1. The offset keeps noise near the data from being too small; d_sigma is infinite at t = 1.
+
+    Attributes:
+        offset: s.
+    """
+
+    offset: float = 0.008
+
+    def __post_init__(self) -> None:
+        if not 0 < self.offset < 1:
+            raise ValueError(f"OffsetCosine needs 0 < offset < 1 (Cosine has none), not {self.offset}")
+
+    @property
+    def _rate(self) -> float:
+        return math.pi / 2 / (1 + self.offset)
+
+    def __call__(self, t: Tensor) -> Coefficients:
+        """Evaluate at ``t``, any shape."""
+        first = self.offset * self._rate
+        # sin of the complement is exactly 0 at t = 0, and the product of sines exactly 0 at t = 1.
+        alpha = torch.sin(t * self._rate) / math.cos(first)
+        s = 1 - t
+        sigma = torch.sqrt(torch.sin(s * self._rate) * torch.sin((s + 2 * self.offset) * self._rate)) / math.cos(first)
+        d_alpha = torch.cos(t * self._rate) * self._rate / math.cos(first)
+        return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
+
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """From tan(theta), both sine and cosine being exact at their ends."""
+        first = self.offset * self._rate
+        sine = torch.sqrt(math.sin(first) ** 2 + math.cos(first) ** 2 * torch.sigmoid(-2 * log_snr))
+        cosine = math.cos(first) * torch.sqrt(torch.sigmoid(2 * log_snr))
+        return (torch.atan2(cosine, sine) / self._rate).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """The steps of a discrete diffusion model (arXiv 2006.11239), joined by constant rates of noising.
+
+    alpha^2 = prod (1 - beta_j) over the steps j = 0 to i stands exactly at t = 1 - (i + 1) / T; between two steps
+    log(alpha) is linear. t = 1 is the data before its first noising, t = 0 step T - 1. d_sigma is infinite at t = 1.
+
+    Attributes:
+        betas: T variances, the first step (least noise) first.
+    """
+
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(0 < beta < 1 for beta in self.betas):
+            raise ValueError("Discrete needs at least one beta, all between 0 and 1")
+
+    @classmethod
+    def linear(cls, steps: int = 1000) -> Discrete:
+        """The linear betas of DDPM, 1e-4 to 0.02 at 1000 steps, scaled to ``steps`` (Tortoise: 4000)."""
+        first, last = 1e-4 * 1000 / steps, 0.02 * 1000 / steps
+        return cls(tuple(torch.linspace(first, last, steps, dtype=torch.float64).tolist()))
+
+    @classmethod
+    def cosine(cls, steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> Discrete:
+        """The betas that Improved DDPM derives from `OffsetCosine` (arXiv 2102.09672, eq. 17), clipped at 0.999."""
+        bars = OffsetCosine(offset)(torch.linspace(1, 0, steps + 1, dtype=torch.float64)).alpha ** 2
+        return cls(tuple((1 - bars[1:] / bars[:-1]).clamp(max=largest).tolist()))
+
+    @cached_property
+    def _log_alpha(self) -> Tensor:
+        """(T + 1,) float64, from 0 at the data downwards."""
+        return torch.log1p(-torch.tensor((0.0, *self.betas), dtype=torch.float64)).cumsum(0) / 2
+
+    def timestep(self, t: Tensor) -> Tensor:
+        """The index i in [-1, T - 1] that the model's own papers call t, whole at the steps it was trained on."""
+        return (1 - t) * len(self.betas) - 1
+
+    def __call__(self, t: Tensor) -> Coefficients:
+        """Evaluate at ``t``, any shape."""
+        steps, table = len(self.betas), self._log_alpha.to(t)
+        position = (1 - t) * steps
+        below = position.detach().floor().clamp(0, steps - 1).long()
+        slope = table[below + 1] - table[below]
+        log_alpha = table[below] + (position - below) * slope
+        alpha, sigma = torch.exp(log_alpha), torch.sqrt(-torch.expm1(2 * log_alpha))
+        d_alpha = -steps * slope * alpha
+        return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
+
+    def time_of(self, log_snr: Tensor) -> Tensor:
+        """From log(alpha) = -log(1 + exp(-2 lambda)) / 2, linear between the steps."""
+        table = self._log_alpha.to(log_snr)
+        log_alpha = (-_softplus(-2 * log_snr) / 2).clamp(min=table[-1].item())
+        below = (torch.searchsorted(-table, -log_alpha.contiguous(), right=True) - 1).clamp(0, len(self.betas) - 1)
+        position = below + (log_alpha - table[below]) / (table[below + 1] - table[below])
+        return (1 - position / len(self.betas)).clamp(0, 1)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), full precision everywhere (torch's own is linear above 20)."""
+    return x.clamp(min=0) + torch.log1p(torch.exp(-x.abs()))
+
 
 SCHEDULES: Mapping[str, Schedule] = {
     "condot": CondOT(),
     "vp": VariancePreserving(),
     "ve": VarianceExploding(),
     "cosine": Cosine(),
+    "iddpm": OffsetCosine(),
+    "ddpm": Discrete.linear(),
 }
 """Schedules with their customary parameters; others are built from the classes."""
+
+
+def log_snr(schedule: Schedule, t: Tensor) -> Tensor:
+    """log(alpha / sigma) at ``t``, any shape: minus infinity where there is no data, infinity without noise.
+
+    DPM-Solver's lambda (arXiv 2206.00927), half the logarithm of the ratio of powers.
+    """
+    alpha, sigma, _, _ = schedule(t)
+    return torch.log(alpha) - torch.log(sigma)
 
 
 def _coefficients(schedule: Schedule, t: Tensor, x: Tensor) -> Coefficients:

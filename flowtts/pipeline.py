@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -17,7 +18,6 @@ from flowtts import __version__
 from flowtts import voice as voices
 from flowtts.align import round_to_total
 from flowtts.device import choose_device as choose_device
-from flowtts.device import choose_precision as choose_precision
 from flowtts.edit.request import EditRequest, Progress, make_edit_request
 from flowtts.edit.result import Edited
 from flowtts.edit.studio import Studio
@@ -57,6 +57,7 @@ class Pipeline:
         self.recipe, self.vocoder, self.name, self.hash = recipe, vocoder, name, hash
         assert isinstance(vocoder.spec, MelSpec)
         self.spec = vocoder.spec
+        self.engine: str = getattr(recipe, "engine", "eager")
         self._voices: dict[Any, voices.Voice] = {}
 
     def say(self, text: str, progress: Callable[[int, int], None] | None = None, **options: Any) -> Speech:
@@ -72,7 +73,7 @@ class Pipeline:
             UserError: something in the request cannot be done.
         """
         require(self.recipe, "say", self.name)
-        request = make_request(text, **options)
+        request = make_request(text, self.recipe.sampling, **options)
         frontend, voice = self._reader(request), self._voice(request)
         plan = self._plan(request, frontend, voice)
         total, takes = len(plan.chunks) * request.best_of, []
@@ -94,7 +95,7 @@ class Pipeline:
     def plan(self, text: str, **options: Any) -> Plan:
         """What ``say`` would say: normalised text, phones, durations and chunks, without audio."""
         require(self.recipe, "say", self.name)
-        request = make_request(text, **options)
+        request = make_request(text, self.recipe.sampling, **options)
         return self._plan(request, self._reader(request), self._voice(request))
 
     def edit(
@@ -115,7 +116,7 @@ class Pipeline:
         """
         from flowtts.edit.editor import edit
 
-        request = make_edit_request(options)
+        request = make_edit_request(options, self.recipe.sampling)
         return edit(self._studio("edit", request), recording, text, to, request, progress)
 
     def fill(
@@ -125,7 +126,7 @@ class Pipeline:
         """Generate spans (seconds) anew: the same words, durations and length. See ``edit`` for the rest."""
         from flowtts.edit.regenerate import fill
 
-        request = make_edit_request(options)
+        request = make_edit_request(options, self.recipe.sampling)
         return fill(self._studio("fill", request), recording, text, spans, request, progress)
 
     def denoise(
@@ -135,7 +136,7 @@ class Pipeline:
         """Generate anew what transient noise covers; finds it if no spans (seconds) are given."""
         from flowtts.edit.regenerate import denoise
 
-        request = make_edit_request(options)
+        request = make_edit_request(options, self.recipe.sampling)
         return denoise(self._studio("denoise", request), recording, text, spans, request, progress)
 
     def restyle(
@@ -146,7 +147,7 @@ class Pipeline:
         """Say the recording's words in the voice of ``style``; see ``flowtts.edit.restyle`` for timing and accent."""
         from flowtts.edit.restyle import restyle
 
-        request = make_edit_request(options)
+        request = make_edit_request(options, self.recipe.sampling)
         studio, spoken = self._studio("restyle", request), self._prepared(style, style_text)
         other = None if accent is None else self._prepared(accent, accent_text)
         return restyle(studio, recording, text, spoken, timing, other, request, progress)
@@ -157,7 +158,7 @@ class Pipeline:
         """Say ``then`` at the end of a recording, in its voice. See ``edit`` for the rest."""
         from flowtts.edit.continuing import continue_
 
-        request = make_edit_request(options)
+        request = make_edit_request(options, self.recipe.sampling)
         return continue_(self._studio("continue", request), recording, text, then, request, progress)
 
     def sample(
@@ -166,13 +167,13 @@ class Pipeline:
         """Say a text n times without a voice to follow: each time another voice. See ``flowtts.sample``."""
         from flowtts.sample import GUIDANCE, SampleRequest, sample
 
-        request = make_edit_request(options, Sampling(guidance=GUIDANCE))
+        request = make_edit_request(options, replace(self.recipe.sampling, guidance=GUIDANCE))
         return sample(self._studio("sample", request), SampleRequest(text, n, durations, request), progress)
 
     def _studio(self, task: str, request: EditRequest) -> Studio:
         filler = infilling(self.recipe, task, self.name)
         frontend = FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
-        return Studio(self.recipe, filler, self.vocoder, self.spec, frontend, self.name, self.hash)
+        return Studio(self.recipe, filler, self.vocoder, self.spec, frontend, self.name, self.hash, self.engine)
 
     def _reader(self, request: Request) -> FrontEnd:
         return FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
@@ -209,7 +210,8 @@ class Pipeline:
         sampling = request.sampling
         return {
             "text": request.text, "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name,
-            "voice": voice.info(), "seed": request.seed, "solver": sampling.solver, "grid": sampling.grid,
+            "engine": self.engine, "voice": voice.info(), "seed": request.seed, "solver": sampling.solver,
+            "grid": sampling.grid,
             "steps": sampling.steps, "guidance": sampling.guidance, "temperature": sampling.temperature,
             "speed": request.speed, "duration": request.duration, "best_of": request.best_of, "rank": request.rank,
             "lexicon": None if request.lexicon is None else str(request.lexicon), "flowtts": __version__,
@@ -255,7 +257,7 @@ class Pipeline:
 
 
 def load(
-    model: PathLike = "voicebox", vocoder: PathLike = "vocos", device: str = "auto", dtype: str = "auto"
+    model: PathLike = "voicebox", vocoder: PathLike = "vocos", device: str = "auto", engine: str = "auto"
 ) -> Pipeline:
     """A pipeline from names or checkpoint folders.
 
@@ -263,13 +265,14 @@ def load(
         model: a recipe's name (its shipped checkpoint) or a folder.
         vocoder: likewise; "griffin-lim" needs no weights.
         device: "auto" takes a GPU if there is one, else the CPU, and says which.
-        dtype: "auto" computes in bfloat16 where that is faster and in float32 elsewhere.
+        engine: a way of computing, one of ``flowtts.engine.ENGINES``; "auto" takes the fastest that is safe, and says
+            which.
 
     Raises:
         UserError: an unknown name, a broken checkpoint, or parts that do not fit.
     """
     place = choose_device(device)
-    recipe = load_recipe(model, place, choose_precision(dtype, place))
+    recipe = load_recipe(model, place, engine)
     return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""))
 
 

@@ -18,7 +18,7 @@ from flowtts import checkpoint
 from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {"voicebox": ("flowtts.recipes.voicebox", "voicebox-small")}
-"""Name -> (module with ``load(folder, device, precision)``, shipped checkpoint)."""
+"""Name -> (module with ``load(folder, device, engine)``, shipped checkpoint)."""
 
 TASKS: tuple[str, ...] = ("say", "edit", "fill", "denoise", "restyle", "continue", "sample")
 """What recipes can be asked to do; each is a verb of the command line."""
@@ -32,6 +32,7 @@ VOCODERS: Mapping[str, str | None] = {"vocos": "vocos-16k", "griffin-lim": None}
 TRAINERS: Mapping[str, str] = {
     "voicebox": "flowtts.recipes.voicebox.train",
     "voicebox-duration": "flowtts.recipes.voicebox.train",
+    "voicebox-fewstep": "flowtts.recipes.voicebox.distil",
 }
 """What ``flowtts train`` can train -> module with ``train(kind, manifests, out, …)``."""
 
@@ -42,7 +43,7 @@ KINDS: Mapping[str, str] = {"voicebox": "voicebox"}
 _DEFAULTS = {shipped for _, shipped in RECIPES.values()} | {shipped for shipped in VOCODERS.values() if shipped}
 
 
-def load_recipe(name: PathLike, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32) -> Recipe:
+def load_recipe(name: PathLike, device: torch.device | str = "cpu", engine: str = "eager") -> Recipe:
     """A recipe by its name, its shipped checkpoint's name or a folder.
 
     Raises:
@@ -57,7 +58,7 @@ def load_recipe(name: PathLike, device: torch.device | str = "cpu", precision: t
         if kind not in KINDS:
             raise UserError(f"{folder} is a checkpoint of kind {kind}: no recipe speaks with it")
         module = RECIPES[KINDS[kind]][0]
-    recipe: Recipe = import_module(module).load(folder, device, precision)
+    recipe: Recipe = import_module(module).load(folder, device, engine)
     return recipe
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flowtts.solve.integrate import grid_named, solver_named
+from flowtts.solve.grid import FITTED, grid_named
+from flowtts.solve.integrate import solver_named
+from flowtts.solve.strength import Guidance
 from flowtts.types import Audio, PathLike, Sampling, UserError
 
 RANKERS: Mapping[str, str] = {"wer": "wer", "sim": "sim-o"}
@@ -66,15 +68,53 @@ def check(seed: int, sampling: Sampling, best_of: int) -> None:
         raise UserError(f"steps is from 1 to 1000, not {sampling.steps}")
     # An unknown name is to be found out before anything is computed.
     solver_named(sampling.solver)
-    grid_named(sampling.grid)
+    if sampling.grid != FITTED:
+        # Whether the model has a fitted one, the model knows.
+        grid_named(sampling.grid)
+    guidance_of(sampling.guidance)
 
 
-def make_request(text: str, **options: Any) -> Request:
-    """A request from flat options; those of ``Sampling`` and ``Request`` are told apart by name."""
-    names = Sampling.__dataclass_fields__
+def guidance_of(spelling: float | str) -> Guidance:
+    """Guidance from what a user wrote.
+
+    Raises:
+        UserError: it is not of its form, or a scale is out of range.
+    """
+    found = Guidance.parse(spelling)
+    for scale in found.scales:
+        if not 0 <= scale <= 100:
+            raise UserError(f"guidance is from 0 to 100, not {scale:g}")
+    return found
+
+
+def make_request(text: str, start: Sampling | None = None, /, **options: Any) -> Request:
+    """A request from flat options; those of ``Sampling`` and ``Request`` are told apart by name.
+
+    Args:
+        text: what to say.
+        start: what the model recommends; None for the defaults.
+        **options: by name; None stands for what is in ``start``, or for the default.
+
+    Raises:
+        TypeError: an option is unknown.
+        UserError: one is out of range.
+    """
+    sampling, others = split(options, start)
+    return Request(text, sampling=sampling, **others)
+
+
+def split(options: Mapping[str, Any], start: Sampling | None) -> tuple[Sampling, dict[str, Any]]:
+    """The sampling that flat options ask for, beginning from ``start``, and the other options that were given.
+
+    Raises:
+        UserError: the guidance is not of its form.
+    """
     given = {name: value for name, value in options.items() if value is not None}
-    sampling = replace(Sampling(), **{name: value for name, value in given.items() if name in names})
-    return Request(text, sampling=sampling, **{n: v for n, v in given.items() if n not in names})
+    names = Sampling.__dataclass_fields__
+    sampling = replace(start or Sampling(), **{name: value for name, value in given.items() if name in names})
+    # One spelling for one thing, in settings and sidecars.
+    sampling = replace(sampling, guidance=Guidance.parse(sampling.guidance).spelled)
+    return sampling, {name: value for name, value in given.items() if name not in names}
 
 
 def derive(seed: int, purpose: str, index: int) -> int:

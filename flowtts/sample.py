@@ -98,5 +98,6 @@ def _one(studio: Studio, recipe: Recipe, request: SampleRequest, seed: int) -> S
 def _settings(studio: Studio, request: SampleRequest) -> dict[str, Any]:
     return {
         "verb": "sample", "text": request.text, "durations": request.durations, "model": studio.model,
-        "model_hash": studio.hash, "vocoder": studio.vocoder.name, **request.how.settings(), "flowtts": __version__,
+        "model_hash": studio.hash, "vocoder": studio.vocoder.name, "engine": studio.engine,
+        **request.how.settings(), "flowtts": __version__,
     }  # fmt: skip

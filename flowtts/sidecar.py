@@ -27,7 +27,8 @@ def replay(sidecar: PathLike, out: PathLike, device: str = "cpu") -> Speech | Ed
     from flowtts.pipeline import load
 
     settings = _read(sidecar)
-    tts = load(settings["model"], settings["vocoder"], device)
+    # Engines differ in the last bits. Older sidecars do not name theirs.
+    tts = load(settings["model"], settings["vocoder"], device, settings.get("engine", "auto"))
     if tts.hash != settings["model_hash"]:
         raise UserError(
             f"{sidecar} was made with weights {settings['model_hash']} of {settings['model']} and "

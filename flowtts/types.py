@@ -21,7 +21,7 @@ Samples = NDArray[np.float32]
 """float32 audio in [-1, 1]: (N,) mono, or (N, channels)."""
 
 Field = Callable[[Tensor, Tensor], Tensor]
-"""A vector field: (t scalar, x (B, T, C)) -> dx/dt (B, T, C), t from 0 (noise) to 1 (data)."""
+"""A vector field: (t, x (B, T, C)) -> dx/dt (B, T, C). t, 0 (noise) to 1 (data), is 0-dim float64 on the CPU."""
 
 
 class UserError(Exception):
@@ -239,16 +239,16 @@ class Sampling:
 
     Attributes:
         solver: a name of ``flowtts.solve.SOLVERS``.
-        grid: a name of ``flowtts.solve.GRIDS``.
+        grid: a name of ``flowtts.solve.GRIDS``, "fitted" (to the model), or the path of a grid's JSON file.
         steps: intervals of the grid (adaptive solvers ignore it).
-        guidance: null + g (cond - null): 0 unconditional, 1 plain. Voicebox's alpha is g - 1.
+        guidance: g in null + g (cond - null), 1 is none; or a spelling of ``flowtts.solve.Guidance``: "2,rescale=0.7".
         temperature: standard deviation of the initial noise.
     """
 
     solver: str = "midpoint"
     grid: str = "uniform"
     steps: int = 8
-    guidance: float = 1.3
+    guidance: float | str = 1.3
     temperature: float = 0.75
 
 
@@ -301,18 +301,19 @@ class Recipe(Protocol):
         """The vocabulary: index is the phone id."""
         ...
 
+    @property
+    def sampling(self) -> Sampling:
+        """What the checkpoint's author recommends; requests start from it."""
+        ...
+
     def durations(self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator) -> Tensor:
         """(L,) float frames predicted for ``phones``, in the context of the prompt's durations."""
         ...
 
     def say(
-        self,
-        phones: Sequence[Phone],
-        durations: Tensor,
-        prompt: Utterance | None,
-        sampling: Sampling,
+        self, phones: Sequence[Phone], durations: Tensor, prompt: Utterance | None, sampling: Sampling,
         rng: torch.Generator,
-    ) -> Generated:
+    ) -> Generated:  # fmt: skip
         """Features of ``phones`` lasting ``durations`` (L,) int64 frames, in the prompt's voice."""
         ...
 

@@ -11,6 +11,7 @@ from flowtts.commands.editing import Confidence, Files, Input, Rank, Ranking, Sa
 from flowtts.commands.options import (
     BestOf,
     Device,
+    Engine,
     Grid,
     Guidance,
     Json,
@@ -56,6 +57,7 @@ def edit(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Change words in a recording; every sample elsewhere stays as it is."""
@@ -67,7 +69,7 @@ def edit(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.edit(recording, said, wanted, progress=progress, **options)
 
-    carry_out(ctx, "editing", (model, vocoder, device), make, target, json)
+    carry_out(ctx, "editing", (model, vocoder, device, engine), make, target, json)
 
 
 def fill(
@@ -91,6 +93,7 @@ def fill(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Make stretches of a recording anew from its transcript, such as a word that was cut out or spoilt."""
@@ -103,7 +106,7 @@ def fill(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.fill(recording, said, spans, progress=progress, **options)
 
-    carry_out(ctx, "filling", (model, vocoder, device), make, target, json)
+    carry_out(ctx, "filling", (model, vocoder, device, engine), make, target, json)
 
 
 def denoise(
@@ -127,6 +130,7 @@ def denoise(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Say anew what a cough, a bark or a slammed door covers; the spans are found if not given."""
@@ -137,4 +141,4 @@ def denoise(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.denoise(recording, said, spans or None, progress=progress, **options)
 
-    carry_out(ctx, "denoising", (model, vocoder, device), make, target, json)
+    carry_out(ctx, "denoising", (model, vocoder, device, engine), make, target, json)

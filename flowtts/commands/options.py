@@ -14,6 +14,10 @@ from flowtts.commands.terminal import Misuse
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", help="How the network is computed: auto, eager, bf16, int8, compiled …"),
+]
 VocoderName = Annotated[str, typer.Option("--vocoder", help="A name that `flowtts models` lists, or a folder.")]
 Transcript = Annotated[str, typer.Option("--text", help="What is said in the recording; - reads standard input.")]
 Lexicon = Annotated[Path | None, typer.Option("--lexicon", help="Own pronunciations: a word and its phones per line.")]
@@ -33,10 +37,32 @@ Model = Annotated[str, typer.Option("--model", help="A name that `flowtts models
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, max=1000, help="Intervals of the time grid.")]
 Solver = Annotated[str | None, typer.Option("--solver", help="euler, midpoint, heun, rk4, dopri5 …")]
-Grid = Annotated[str | None, typer.Option("--grid", help="Time grid: uniform, sway, cosine …")]
-Guidance = Annotated[
-    float | None, typer.Option("--guidance", min=0, max=100, callback=finite, help="How closely to follow; 1 is none.")
+Grid = Annotated[
+    str | None, typer.Option("--grid", help="Time grid: uniform, sway, cosine …, fitted, or a .json file.")
 ]
+
+
+def guidance_spelled(value: str | None) -> str | None:
+    """Typer callback: refuse what is no guidance."""
+    if value is None:
+        return None
+    from flowtts.request import guidance_of
+    from flowtts.types import UserError
+
+    try:
+        guidance_of(value)
+    except UserError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    return value
+
+
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance", metavar="G[,PART=VALUE…]", callback=guidance_spelled,
+        help="How closely to follow; 1 is none. Parts: interval=0.1:0.9, schedule=linear, rescale=0.7 …",
+    ),
+]  # fmt: skip
 BestOf = Annotated[int, typer.Option("--best-of", min=1, max=100, help="Candidates to choose among.")]
 Sidecar = Annotated[bool, typer.Option("--sidecar/--no-sidecar", help="Write OUT.json, for replay.")]
 WordsFile = Annotated[

@@ -23,6 +23,7 @@ from flowtts.commands.editing import (
 from flowtts.commands.options import (
     BestOf,
     Device,
+    Engine,
     Grid,
     Guidance,
     Json,
@@ -81,6 +82,7 @@ def restyle(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Say a recording again in the voice, tone and surroundings of another."""
@@ -101,7 +103,7 @@ def restyle(
             progress=progress, **options,
         )  # fmt: skip
 
-    carry_out(ctx, "restyling", (model, vocoder, device), make, target, json)
+    carry_out(ctx, "restyling", (model, vocoder, device, engine), make, target, json)
 
 
 def continue_(
@@ -125,6 +127,7 @@ def continue_(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Let the speaker of a recording go on with more text; what is there stays as it is."""
@@ -136,4 +139,4 @@ def continue_(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.continue_(recording, said, more, progress=progress, **options)
 
-    carry_out(ctx, "continuing", (model, vocoder, device), make, target, json)
+    carry_out(ctx, "continuing", (model, vocoder, device, engine), make, target, json)

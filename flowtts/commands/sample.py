@@ -10,6 +10,7 @@ import typer
 
 from flowtts.commands.options import (
     Device,
+    Engine,
     Grid,
     Guidance,
     Json,
@@ -55,6 +56,7 @@ def sample(
     words: WordsFile = None,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Say a text without a prompt: every recording in a voice of its own, from a seed of its own.
@@ -73,7 +75,7 @@ def sample(
 
     import flowtts
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
+    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine)
     term = terminal(ctx)
     with term.progress("sampling", count) as bar:
         made = tts.sample(said, count, durations=durations.value, seed=seed, progress=bar.set, **options)

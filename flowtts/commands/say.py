@@ -15,6 +15,7 @@ from flowtts.commands.options import (
     LONGEST,
     BestOf,
     Device,
+    Engine,
     Grid,
     Guidance,
     Json,
@@ -57,7 +58,7 @@ class _Request:
     steps: int | None
     solver: str | None
     grid: str | None
-    guidance: float | None
+    guidance: str | None
     speed: float
     duration: float | None
     best_of: int
@@ -104,6 +105,7 @@ def say(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show words, phones and times; make nothing.")] = False,
     sidecar: Sidecar = True,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Say a text, in a voice taken from a recording.
@@ -127,7 +129,7 @@ def say(
 
     import flowtts
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device)
+    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine)
     if dry_run:
         _dry_run(terminal(ctx), request, tts, jobs, json)
     else:

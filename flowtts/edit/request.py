@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from flowtts.request import check
+from flowtts.request import check, split
 from flowtts.types import PathLike, Sampling, UserError
 
 RANKERS = ("wer", "sim", "boundary")
@@ -55,13 +55,15 @@ class EditRequest:
 
 
 def make_edit_request(options: Mapping[str, Any], sampling: Sampling | None = None) -> EditRequest:
-    """A request from flat options of ``EditRequest`` and ``Sampling``; None stands for the default.
+    """A request from flat options of ``EditRequest`` and ``Sampling``.
+
+    Args:
+        options: by name; None stands for what is in ``sampling``, or for the default.
+        sampling: what the model recommends; None for the defaults.
 
     Raises:
         TypeError: an option is unknown.
         UserError: one is out of range.
     """
-    names = Sampling.__dataclass_fields__
-    given = {name: value for name, value in options.items() if value is not None}
-    how = replace(sampling or Sampling(), **{name: value for name, value in given.items() if name in names})
-    return EditRequest(sampling=how, **{name: value for name, value in given.items() if name not in names})
+    how, others = split(options, sampling)
+    return EditRequest(sampling=how, **others)

@@ -44,6 +44,7 @@ class Studio:
         frontend: reads texts.
         model: name of the recipe, for the sidecar.
         hash: of its weights.
+        engine: that it computes with, for the sidecar.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class Studio:
     frontend: FrontEnd
     model: str
     hash: str
+    engine: str = "eager"
 
     def sound(self, features: Tensor, gain: float) -> Samples:
         """(T, C) features to (T * hop_length,) samples at the level of a recording that ``gain`` was applied to."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flowtts.nn.position import ConvPosition, alibi_bias
+from flowtts.nn.attention import Attend, Kernel, attend_bias, attend_flex, choose_kernel, is_whole
+from flowtts.nn.position import ConvPosition, convolve
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,25 @@ class TransformerConfig:
             raise ValueError("U-Net skips need an even number of layers")
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A batch's lengths as attention and convolutions need them. Made by `Transformer.prepare`.
+
+    Attributes:
+        length: T positions in time.
+        extra: positions outside time, behind the others: 1 with a token, else 0.
+        gate: (B, T, 1) in the dtype of the computation, 0 on padding; None where nothing is padding.
+        attend: attention over T + extra positions.
+    """
+
+    length: int
+    extra: int
+    gate: Tensor | None
+    attend: Attend
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention with an additive bias."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -58,13 +76,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """X (B, T, D), bias (B or 1, heads, T, T) added to the logits -> (B, T, D)."""
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        """X (B, T, D) -> (B, T, D)."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -86,13 +103,17 @@ class Block(nn.Module):
             kernel = config.block_kernel
             self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
 
-    def forward(self, x: Tensor, bias: Tensor, gate: Tensor) -> Tensor:
-        """X (B, T, D), gate (B, T, 1) zero on padding and on tokens outside time -> (B, T, D)."""
-        x = x + self.attention(self.norm_attention(x), bias)
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """X (B, T + extra, D) -> (B, T + extra, D)."""
+        x = x + self.attention(self.norm_attention(x), layout.attend)
         hidden = self.norm_ffn(x)
         if self.conv is not None:
-            near = self.conv((hidden * gate).transpose(1, 2)).transpose(1, 2)
-            hidden = hidden + near * gate
+            # Positions outside time have no neighbours.
+            timed, outside = hidden[:, : layout.length], hidden[:, layout.length :]
+            near = timed if layout.gate is None else timed * layout.gate
+            near = convolve(self.conv, near)
+            timed = timed + (near if layout.gate is None else near * layout.gate)
+            hidden = torch.cat([timed, outside], dim=1) if layout.extra else timed
         out: Tensor = x + self.ffn_out(self.dropout(F.gelu(self.ffn_in(hidden))))
         return out
 
@@ -116,34 +137,52 @@ class Transformer(nn.Module):
 
         ``token`` (B, D) is appended along time and dropped at the end; ALiBi gives it no position.
         """
-        length = x.shape[1]
-        x = self.position(x, mask)
-        extra = 0
-        present = mask
-        gate = mask[..., None].to(x.dtype)
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return self.run(x, self.prepare(mask, extra=token is not None, dtype=dtype, kernel="bias"), token)
+
+    def prepare(self, mask: Tensor, *, extra: bool, dtype: torch.dtype, kernel: Kernel = "auto") -> Layout:
+        """Everything that depends on the lengths alone, for any number of calls of `run`.
+
+        The only place that waits for the device, in `is_whole`.
+
+        Args:
+            mask: (B, T) bool.
+            extra: whether `run` gets a token.
+            dtype: what attention computes in.
+            kernel: "bias", "flex", or "auto" for the rule of `flowtts.nn.attention`.
+        """
+        batch, length = mask.shape
+        heads, tokens = self.config.heads, int(extra)
+        whole = is_whole(mask)
+        present = None if whole else F.pad(mask, (0, tokens), value=True)
+        if kernel == "auto":
+            kernel = choose_kernel(mask.device, batch, length + tokens, heads, dtype, whole)
+        attend: Attend
+        if kernel == "flex":
+            attend = attend_flex(present, length, heads, tokens, mask.device)
+        else:
+            attend = attend_bias(present, length, heads, tokens, dtype, mask.device)
+        return Layout(length, tokens, None if whole else mask[..., None].to(dtype), attend)
+
+    def run(self, x: Tensor, layout: Layout, token: Tensor | None = None) -> Tensor:
+        """What `forward` does, on a layout of `prepare`: never waits for the device.
+
+        Args:
+            x: (B, T, D).
+            layout: of these lengths.
+            token: (B or 1, D), if and only if the layout was prepared with ``extra``.
+        """
+        x = self.position(x, layout.gate)
         if token is not None:
-            extra = 1
-            x = torch.cat([x, token[:, None].to(x.dtype)], dim=1)
-            present = F.pad(mask, (0, 1), value=True)
-            gate = F.pad(gate, (0, 0, 0, 1))
-        bias = attention_bias(length, self.config.heads, present, extra)
-        if torch.is_autocast_enabled(x.device.type):  # once, not in every block
-            bias = bias.to(torch.get_autocast_dtype(x.device.type))
+            x = torch.cat([x, token[:, None].to(x.dtype).expand(len(x), 1, x.shape[-1])], dim=1)
         for_skip: list[Tensor] = []
         half = len(self.blocks) // 2
         for index, block in enumerate(self.blocks):
             if self.skips and index >= half:
                 x = self.skips[index - half](torch.cat([x, for_skip.pop()], dim=-1))
-            x = block(x, bias, gate)
+            x = block(x, layout)
             if self.skips and index < half:
                 for_skip.append(x)
-        out: Tensor = self.norm(x[:, :length])
+        out: Tensor = self.norm(x[:, : layout.length])
         return out
-
-
-def attention_bias(length: int, heads: int, present: Tensor, extra: int) -> Tensor:
-    """ALiBi with absent positions masked out: (1 or B, heads, T + extra, T + extra)."""
-    bias = alibi_bias(length, heads, extra=extra, device=present.device)[None]
-    if bool(present.all()):
-        return bias
-    return bias.masked_fill(~present[:, None, None, :], -1e9)

@@ -1,8 +1,24 @@
 """Solvers: fields, grids, guidance, and the one call that joins them."""
 
-from flowtts.solve.grid import GRIDS, Grid
-from flowtts.solve.guidance import GuidedField, Network, alpha_of, guided, scale_of
-from flowtts.solve.integrate import SOLVERS, Costed, Solution, Solver, grid_named, solve, solver_named
+from flowtts.solve.fitting import FittedGrid, fit_grid
+from flowtts.solve.graph import Graphs
+from flowtts.solve.grid import GRIDS, Grid, GridTable, grid_named, read_grid, resolved
+from flowtts.solve.guidance import (
+    GuidedField,
+    GuidedMap,
+    Network,
+    Preparable,
+    Prepared,
+    PreparedMap,
+    Separable,
+    alpha_of,
+    guided,
+    scale_of,
+)
+from flowtts.solve.integrate import SOLVERS, Solution, solve, solver_named
+from flowtts.solve.problem import Costed, FlowMap, Problem, Rng, Solver
+from flowtts.solve.reschedule import Rescheduled, reschedule
+from flowtts.solve.strength import Guidance
 from flowtts.solve.tableau import TABLEAUX, Tableau
 
 __all__ = [
@@ -10,15 +26,32 @@ __all__ = [
     "SOLVERS",
     "TABLEAUX",
     "Costed",
+    "FittedGrid",
+    "FlowMap",
+    "Graphs",
     "Grid",
+    "GridTable",
+    "Guidance",
     "GuidedField",
+    "GuidedMap",
     "Network",
+    "Preparable",
+    "Prepared",
+    "PreparedMap",
+    "Problem",
+    "Rescheduled",
+    "Rng",
+    "Separable",
     "Solution",
     "Solver",
     "Tableau",
     "alpha_of",
+    "fit_grid",
     "grid_named",
     "guided",
+    "read_grid",
+    "reschedule",
+    "resolved",
     "scale_of",
     "solve",
     "solver_named",

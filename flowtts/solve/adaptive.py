@@ -8,32 +8,41 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flowtts.types import Field, UserError
+from flowtts.solve.problem import Problem
+from flowtts.types import UserError
 
 
 @dataclass(frozen=True)
 class Adaptive:
     """An embedded Runge-Kutta pair that keeps its estimated local error below rtol |x| + atol.
 
-    Only the ends of the grid matter. The error is a root mean square over the whole batch, so that an item's
-    result depends (within the tolerance) on its company and on padding; for batch invariance solve one at a time.
+    Only the ends of the grid matter. The error is a root mean square over all frames, padded ones included. By
+    default each item is integrated by itself, so that its steps do not depend on its company; the field still sees
+    the whole batch, the other items waiting at their start, and B items cost the evaluations of all of them. With
+    ``together`` one sequence of steps serves the batch: cheaper, but an item then depends (within the tolerance) on
+    its company.
 
     Attributes:
-        method: "dopri5" (Dormand and Prince, order 5) or "bosh3" (Bogacki and Shampine, order 3).
+        name: as users spell it.
+        method: torchdiffeq's name: "dopri5" (Dormand and Prince, order 5), "bosh3" (Bogacki and Shampine, order 3) or
+            "adaptive_heun" (Heun with Euler, order 2).
+        together: share the steps among the items of a batch.
         rtol: relative tolerance.
         atol: absolute tolerance.
         max_steps: attempts before giving up.
     """
 
-    method: Literal["dopri5", "bosh3"]
+    name: str
+    method: Literal["dopri5", "bosh3", "adaptive_heun"]
+    together: bool = False
     rtol: float = 1e-5
     atol: float = 1e-5
-    max_steps: int = 1000
+    max_steps: int = 2000
 
     def __post_init__(self) -> None:
         for tolerance in (self.rtol, self.atol):
             if not 0 < tolerance < 1:
-                raise UserError(f"solver '{self.method}' needs tolerances between 0 and 1, not {tolerance:g}")
+                raise UserError(f"solver '{self.name}' needs tolerances between 0 and 1, not {tolerance:g}")
 
     def tuned(self, value: float) -> Adaptive:
         """The same method with ``value`` as both tolerances.
@@ -43,13 +52,8 @@ class Adaptive:
         """
         return replace(self, rtol=value, atol=value)
 
-    def __call__(self, field: Field, x0: Tensor, grid: Tensor) -> Tensor:
-        """Integrate from ``grid[0]`` to ``grid[-1]``.
-
-        Args:
-            field: the velocity.
-            x0: (B, T, C) where to start.
-            grid: (n + 1,) float64 monotone times, on the CPU.
+    def __call__(self, problem: Problem) -> Tensor:
+        """Integrate from the first to the last grid point.
 
         Returns:
             (B, T, C) the end point.
@@ -57,13 +61,26 @@ class Adaptive:
         Raises:
             UserError: no step size satisfies the tolerance.
         """
+        if self.together or len(problem.x) == 1:
+            return self._integrate(problem, slice(None))
+        return torch.cat([self._integrate(problem, slice(i, i + 1)) for i in range(len(problem.x))])
+
+    def _integrate(self, problem: Problem, items: slice) -> Tensor:
+        """The end points of some items while the others wait at their start."""
         from torchdiffeq import odeint
 
+        grid, x0 = problem.grid, problem.x
         low, high = sorted((float(grid[0]), float(grid[-1])))
+        alone = len(x0[items]) == len(x0)
 
         def inside(t: Tensor, x: Tensor) -> Tensor:
             # The probe for the first step size may look past the end, where no network was trained.
-            return field(t.clamp(low, high), x)
+            t = t.detach().to("cpu", torch.float64).clamp(low, high)
+            if alone:
+                # A copy: torchdiffeq keeps slopes, and the field may return the same buffer at every call.
+                return problem.field(t, x).to(x.dtype, copy=True)
+            whole = torch.cat((x0[: items.start], x, x0[items.stop :]))
+            return problem.field(t, whole)[items].to(x.dtype, copy=True)
 
         # Apple's GPUs have no float64.
         time_dtype = torch.float32 if x0.device.type == "mps" else torch.float64
@@ -71,10 +88,12 @@ class Adaptive:
         # With step_t the last step ends on the end point; without, it overshoots and interpolates back.
         options = {"dtype": time_dtype, "step_t": ends[1:], "max_num_steps": self.max_steps}
         try:
-            path: Tensor = odeint(inside, x0, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+            path: Tensor = odeint(
+                inside, x0[items], ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+            )
         except AssertionError as failure:
             raise UserError(
-                f"solver '{self.method}' found no steps that meet the tolerance {max(self.rtol, self.atol):g}: "
-                f"loosen it (for example {self.method}:1e-3), use a fixed solver, or check that the field is finite"
+                f"solver '{self.name}' found no steps that meet the tolerance {max(self.rtol, self.atol):g}: "
+                f"loosen it (for example {self.name}:1e-3), use a fixed solver, or check that the field is finite"
             ) from failure
         return path[-1]

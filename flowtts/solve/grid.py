@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from flowtts.types import UserError
+from flowtts.solve.spelling import lookup
+from flowtts.types import PathLike, UserError
 
 
 def _equidistant(steps: int) -> Tensor:
@@ -85,6 +89,10 @@ def _shift(u: Tensor, ratio: float) -> Tensor:
     return u / (u + ratio * (1 - u))
 
 
+def _logit_normal(u: Tensor, m: float) -> Tensor:
+    return torch.sigmoid(m + torch.special.ndtri(u))
+
+
 def _pruned(steps: int) -> Tensor:
     points = {
         5: (0, 2, 4, 8, 16, 32),
@@ -112,9 +120,93 @@ COSINE = Grid("cosine", _cosine)
 SHIFTED = Grid("shifted", _shift, parameter=3.0, limits=(1e-2, 1e2))
 """u / (u + r (1 - u)), arXiv 2403.03206, eq. 23: r > 1 spends more steps on the noise end."""
 
+LOGIT_NORMAL = Grid("logit-normal", _logit_normal, limits=(-4.0, 4.0))
+"""The quantiles of a logit-normal density, arXiv 2403.03206, eq. 19, with s = 1: crowds the middle, with large steps at
+both ends. The parameter is m in our time, the logarithm of the odds t / (1 - t): m < 0 moves it to the noise."""
+
 PRUNED = Grid("pruned", _sway, parameter=-1.0, limits=_MONOTONE_SWAY, knots=_pruned)
 """Empirically pruned steps (EPSS, arXiv 2505.19931) for 5, 6, 7, 10, 12 and 16 steps, equal ones otherwise.
 The parameter is the sway applied on top; 0 keeps the published lists."""
 
-GRIDS: Mapping[str, Grid] = {grid.name: grid for grid in (UNIFORM, SWAY, COSINE, SHIFTED, PRUNED)}
+GRIDS: Mapping[str, Grid] = {grid.name: grid for grid in (UNIFORM, SWAY, COSINE, LOGIT_NORMAL, SHIFTED, PRUNED)}
 """Every grid by name."""
+
+FITTED = "fitted"
+"""How users name the grid that was fitted to the model they use."""
+
+GRID_FILE = "grid.json"
+"""Its name in a checkpoint's folder."""
+
+
+@dataclass(frozen=True)
+class GridTable:
+    """A warp given by its values at equal intervals of u, linear between them.
+
+    Attributes:
+        knots: t, strictly increasing from 0 to 1.
+
+    Raises:
+        ValueError: they are not.
+    """
+
+    knots: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(low < high for low, high in pairwise(self.knots))
+        if len(self.knots) < 2 or not rising or (self.knots[0], self.knots[-1]) != (0, 1):
+            raise ValueError("knots must increase from 0 to 1")
+
+    def __call__(self, u: Tensor, _: float) -> Tensor:
+        """The t at ``u``, any shape."""
+        knots = torch.tensor(self.knots, dtype=u.dtype)
+        place = u * (len(knots) - 1)
+        left = place.floor().long().clamp(0, len(knots) - 2)
+        return torch.lerp(knots[left], knots[left + 1], place - left)
+
+    def grid(self, name: str) -> Grid:
+        """As a grid."""
+        return Grid(name, self)
+
+
+def read_grid(path: PathLike) -> Grid:
+    """The grid of a JSON file with its ``knots``: those that `flowtts.solve.fitting` saves, or one's own.
+
+    Raises:
+        UserError: it cannot be read, or holds no increasing times from 0 to 1.
+    """
+    try:
+        knots = json.loads(Path(path).read_text(encoding="utf-8"))["knots"]
+        return GridTable(tuple(float(t) for t in _numbers(knots))).grid(str(path))
+    except OSError as error:
+        raise UserError(f"cannot read the grid {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f'{path} is no grid: it needs {{"knots": [0, …, 1]}}, times that increase') from None
+
+
+def _numbers(values: object) -> Sequence[float]:
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise TypeError("not a list of numbers")
+    return values
+
+
+def grid_named(spelling: str) -> Grid:
+    """The grid called "uniform", "sway" (s = -1), "sway:-0.5" …, or that of a file, "path/to/grid.json".
+
+    Raises:
+        UserError: no such grid or file, or a parameter that it refuses.
+    """
+    if spelling.endswith(".json"):
+        return read_grid(spelling)
+    if spelling == FITTED:
+        raise UserError(
+            f"this model has no grid '{FITTED}' ({GRID_FILE} in its folder); name another, or a grid's file"
+        )
+    grid, value = lookup("grid", GRIDS, spelling)
+    return grid if value is None else grid.tuned(value)
+
+
+def resolved(spelling: str, folder: PathLike | None) -> str:
+    """The spelling itself, or for "fitted" the file of the grid in a checkpoint's folder, if it is there."""
+    if spelling != FITTED or folder is None or not (Path(folder) / GRID_FILE).is_file():
+        return spelling
+    return str(Path(folder) / GRID_FILE)

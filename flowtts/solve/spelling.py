@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from flowtts.types import UserError
@@ -22,14 +22,30 @@ def lookup(kind: str, table: Mapping[str, T], spelling: str) -> tuple[T, float |
     Raises:
         UserError: the name is unknown, or what follows the colon is no number.
     """
-    name, colon, number = spelling.partition(":")
-    if name not in table:
-        near = difflib.get_close_matches(name.lower(), table, n=1)
+    name, colon, value = spelling.partition(":")
+    known(kind, table, name)
+    return table[name], number(f"{kind} '{spelling}'", value) if colon else None
+
+
+def known(kind: str, names: Collection[str], name: str) -> None:
+    """Refuse a name that is not among ``names``, and say which is like it.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name.lower(), names, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"unknown {kind} '{name}': {hint}known are {', '.join(table)}")
-    if not colon:
-        return table[name], None
+        raise UserError(f"unknown {kind} '{name}': {hint}known are {', '.join(names)}")
+
+
+def number(where: str, text: str) -> float:
+    """The number that a user wrote; ``where`` opens the message if it is none.
+
+    Raises:
+        UserError: it is no number.
+    """
     try:
-        return table[name], float(number)
+        return float(text)
     except ValueError:
-        raise UserError(f"{kind} '{spelling}': '{number}' is not a number") from None
+        raise UserError(f"{where}: '{text}' is not a number") from None

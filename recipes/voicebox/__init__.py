@@ -27,7 +27,7 @@ _VARIANTS = MappingProxyType({"regression": "voicebox-duration", "flow": "voiceb
 log = logging.getLogger(__name__)
 
 
-def load(folder: Path, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32) -> Voicebox:
+def load(folder: Path, device: torch.device | str = "cpu", engine: str = "eager") -> Voicebox:
     """Voicebox from a checkpoint folder of its audio model.
 
     The duration model is in the sub-folder ``duration``; without one, the shipped one is used, as long as
@@ -51,8 +51,16 @@ def load(folder: Path, device: torch.device | str = "cpu", precision: torch.dtyp
             raise UserError(f"no durations {name!r}: there are {', '.join(_VARIANTS)}")
         return _duration(checkpoint.find(_VARIANTS[name]), vocabulary, folder)[0]
 
+    def weaker(name: str) -> AudioModel:
+        found = _read(checkpoint.find(name), AUDIO_KIND)
+        model = AudioModel(load_config(AudioConfig, found.config))
+        checkpoint.load_state(model, found.state, name)
+        if (found.vocabulary or ()) != tuple(vocabulary) or model.config.mel != audio.config.mel:
+            raise UserError(f"{name} cannot guide {folder}: their vocabularies or features differ")
+        return model.to(device)
+
     return Voicebox(
-        audio.to(device), duration.to(device), vocabulary, precision, f"{heard.hash}+{hash}", variants=variant
+        audio.to(device), duration.to(device), vocabulary, engine, f"{heard.hash}+{hash}", variant, folder, weaker
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flowtts.align import repeat
 from flowtts.mask import lengths_to_mask, masked_mean, rand, randn, random_span
 from flowtts.nn import Transformer, sinusoidal
+from flowtts.nn.attention import is_whole
 from flowtts.path import CondOT, interpolate
 from flowtts.types import Batch, Condition
 
@@ -30,28 +31,71 @@ class AudioModel(nn.Module):
         self.body = Transformer(config.body)
         self.out = nn.Linear(width, stack * channels)
         nn.init.normal_(self.embed.weight, std=0.3)
+        self.stride: nn.Linear | None = None
+        if config.average:
+            # Zero at first: the mean velocity then begins as the velocity of whatever weights it is trained from.
+            self.stride = nn.Linear(width, width)
+            nn.init.zeros_(self.stride.weight)
+            nn.init.zeros_(self.stride.bias)
 
-    def forward(self, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, cond: Condition, s: Tensor | None = None) -> Tensor:
         """Velocity (B, T, C) at x (B, T, C) and times t (B,).
 
         The null condition is zero text and zero context: nothing is learned for it (a learned null
         is a known cause of NaN).
+
+        Args:
+            x: (B, T, C) noisy frames.
+            t: (B,) times.
+            cond: of the B items.
+            s: (B,) ends of the steps of a few-step model, whose mean velocity from t to s is returned; t if None.
         """
+        mask = self._tokens(cond.mask)
+        hidden = self.project(self._stacked(self._joined(x, cond), cond.mask))
+        token = self._token(t, t if s is None else s)
+        return self._frames(self.body(hidden, mask, token=token), x.shape[1])
+
+    def prepare(self, cond: Condition) -> PreparedAudio:
+        """All that depends on neither x nor t, computed once: a field of the condition's items.
+
+        Args:
+            cond: of k B items for a later x of B, the branches of guidance one after the other.
+        """
+        return PreparedFewStep(self, cond) if self.config.average else PreparedAudio(self, cond)
+
+    def _joined(self, x: Tensor, cond: Condition) -> Tensor:
+        """(B, T, 2 C + H) what a frame is told."""
         keep = cond.keep[:, None, None].to(x.dtype)
-        text = self.embed(cond.text) * keep
-        joined = torch.cat([x, cond.prompt * keep, text], dim=-1)
-        stack, length = self.config.frames_per_token, x.shape[1]
-        missing = -length % stack
-        mask = cond.mask
-        if stack > 1:
-            joined = nn.functional.pad(joined, (0, 0, 0, missing))
-            mask = nn.functional.pad(mask, (0, missing))
-            joined = joined * mask[..., None].to(joined.dtype)
-            joined = joined.reshape(len(x), -1, stack * joined.shape[-1])
-            mask = mask.reshape(len(x), -1, stack).any(-1)
-        hidden = self.body(self.project(joined), mask, token=sinusoidal(t, self.config.body.width))
-        velocity: Tensor = self.out(hidden).reshape(len(x), -1, x.shape[-1])
-        return velocity[:, :length]
+        return torch.cat([x, cond.prompt.to(x.dtype) * keep, self.embed(cond.text) * keep], dim=-1)
+
+    def _stacked(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) frames as (B, T / stack, stack D) tokens; frames outside ``mask`` do not reach a token's others."""
+        stack = self.config.frames_per_token
+        if stack == 1:
+            return frames
+        if mask is not None:
+            frames = frames * mask[..., None].to(frames.dtype)
+        missing = -frames.shape[1] % stack
+        if missing:
+            frames = nn.functional.pad(frames, (0, 0, 0, missing))
+        return frames.reshape(len(frames), -1, stack * frames.shape[-1])
+
+    def _tokens(self, mask: Tensor) -> Tensor:
+        """(B, T) frames that exist -> (B, T / stack) tokens that hold one."""
+        stack = self.config.frames_per_token
+        if stack == 1:
+            return mask
+        return nn.functional.pad(mask, (0, -mask.shape[1] % stack)).reshape(len(mask), -1, stack).any(-1)
+
+    def _token(self, t: Tensor, s: Tensor) -> Tensor:
+        """(B, D) the time token."""
+        token = sinusoidal(t, self.config.body.width)
+        return token if self.stride is None else token + self.stride(sinusoidal(s - t, self.config.body.width))
+
+    def _frames(self, hidden: Tensor, length: int) -> Tensor:
+        """Tokens back to (B, T, C) frames."""
+        velocity: Tensor = self.out(hidden)
+        return velocity.reshape(len(velocity), -1, self.config.mel.channels)[:, :length]
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Masked flow-matching loss (equation 5): masked frames only."""
@@ -88,6 +132,67 @@ class AudioModel(nn.Module):
     def without_text(self, cond: Condition) -> Condition:
         """The condition with its text unknown and its prompt kept, for separate guidance."""
         return replace(cond, text=torch.zeros_like(cond.text))
+
+
+class PreparedAudio:
+    """The audio model with its condition given: a field (t, x) -> velocity, cheap to call again and again.
+
+    Text, prompt, masks and attention biases are worked out once, and every time's embedding at its first use.
+
+    Args:
+        model: the network.
+        cond: of k B items.
+    """
+
+    def __init__(self, model: AudioModel, cond: Condition) -> None:
+        self._model = model
+        self._items, self._length = cond.mask.shape
+        channels, stack = model.config.mel.channels, model.config.frames_per_token
+        weight = model.project.weight
+        whole = is_whole(cond.mask)
+        self._mask = None if whole else cond.mask
+        self._layout = model.body.prepare(model._tokens(cond.mask), extra=True, dtype=_compute_dtype(weight))
+        empty = torch.zeros(*cond.mask.shape, channels, dtype=weight.dtype, device=weight.device)
+        # The projection is linear: what it makes of everything but x is a constant of the utterance.
+        self._known = model.project(model._stacked(model._joined(empty, cond), cond.mask))
+        per_frame = weight.reshape(len(weight), stack, -1)
+        self._weight = per_frame[:, :, :channels].flatten(1).contiguous()
+        self._times: dict[tuple[float, float], Tensor] = {}
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        """The velocity (k B, T, C) at a scalar ``t`` and ``x`` (B, T, C), which all k branches share."""
+        return self._velocity(t, t, x)
+
+    def _velocity(self, t: Tensor, s: Tensor, x: Tensor) -> Tensor:
+        model = self._model
+        mask = None if self._mask is None else self._mask[: len(x)]
+        seen = torch.nn.functional.linear(model._stacked(x.to(self._weight.dtype), mask), self._weight)
+        branches = self._items // len(x)
+        hidden = (seen if branches == 1 else seen.repeat(branches, 1, 1)) + self._known
+        return model._frames(model.body.run(hidden, self._layout, self._token(t, s)), self._length)
+
+    def _token(self, t: Tensor, s: Tensor) -> Tensor:
+        key = (float(t), float(s))
+        if key not in self._times:
+            device = self._weight.device
+            begin, end = (torch.full((1,), time, dtype=torch.float32, device=device) for time in key)
+            token = self._model._token(begin, end)
+            self._times[key] = token.expand(self._items, -1)
+        return self._times[key]
+
+
+class PreparedFewStep(PreparedAudio):
+    """The same for a few-step model, which knows where its trajectories lead."""
+
+    def average(self, t: Tensor, s: Tensor, x: Tensor) -> Tensor:
+        """The mean velocity (k B, T, C) from ``t`` to ``s``, scalars, at ``x`` (B, T, C)."""
+        return self._velocity(t, s, x)
+
+
+def _compute_dtype(weight: Tensor) -> torch.dtype:
+    """What attention will compute in: autocast's choice, or else the weights' own."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _snap(edges: Tensor, position: Tensor, *, down: bool) -> Tensor:

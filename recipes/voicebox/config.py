@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flowtts.nn import TransformerConfig
-from flowtts.types import VOICEBOX_MEL, MelSpec
+from flowtts.types import VOICEBOX_MEL, MelSpec, Sampling
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,14 @@ class AudioConfig:
         text_width: H, width of the phone embedding.
         frames_per_token: frames stacked into one position of the transformer. 1 in the paper; more makes
             sequences shorter and a small model faster, at the same frame rate of input and output.
+        average: a few-step model: reads the end of a step beside its beginning and predicts the mean velocity in
+            between (a flow map); made from a teacher by ``flowtts train voicebox-fewstep``. Guidance is built in.
         sigma_min: of the optimal-transport path.
         drop_context: probability that the whole utterance is masked (p_drop).
         drop_condition: probability that text and context are dropped together (p_uncond).
         mask_low: smallest share of an utterance that is masked.
         mask_high: largest share.
+        sampling: what is recommended for this model, and done unless something else is asked for.
     """
 
     body: TransformerConfig = field(default_factory=TransformerConfig)
@@ -31,11 +34,13 @@ class AudioConfig:
     symbols: int = 100
     text_width: int = 1024
     frames_per_token: int = 1
+    average: bool = False
     sigma_min: float = 1e-5
     drop_context: float = 0.3
     drop_condition: float = 0.2
     mask_low: float = 0.7
     mask_high: float = 1.0
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,9 @@ class DurationModel(nn.Module):
             x0 = torch.randn(1, len(phones), 1, generator=rng).to(device) * sampling.temperature
 
             def field(t: Tensor, x: Tensor) -> Tensor:
-                return self.velocity(x[..., 0], t.reshape(1), ids, context, mask, keep)[..., None]
+                at = torch.full((1,), float(t), device=device)
+                return self.velocity(x[..., 0], at, ids, context, mask, keep)[..., None]
 
-            encoded = solve(field, x0, sampling).x[..., 0]
+            encoded = solve(field, x0, sampling, rng=rng).x[..., 0]
         made = decode(encoded[0].float().cpu())
         return torch.where(known, given.float(), made)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from flowtts.align import repeat
-from flowtts.solve import guided, solve
+from flowtts.batching import plan_batches
+from flowtts.engine import choose_engine
+from flowtts.mask import lengths_to_mask
+from flowtts.path import CondOT
+from flowtts.solve import Graphs, Guidance, guided, resolved, solve
 from flowtts.text.symbols import ids
-from flowtts.types import Condition, Generated, MelSpec, Phone, Sampling, UserError, Utterance
+from flowtts.types import Condition, Field, Generated, MelSpec, PathLike, Phone, Sampling, UserError, Utterance
 
 from .audio import AudioModel
 from .duration import DurationModel
+
+BATCH_FRAMES = 96_000
+"""Frames of one batch with its padding: what a GPU of 16 GB has room for beside the paper's model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Infilling:
+    """One utterance to infill; see ``Voicebox.infill``."""
+
+    phones: tuple[Phone, ...]
+    durations: Tensor
+    features: Tensor
+    known: Tensor
+    rng: torch.Generator
 
 
 class Voicebox:
@@ -24,9 +43,11 @@ class Voicebox:
         audio: the audio model.
         duration: the duration model.
         symbols: the vocabulary both were trained with.
-        precision: what the audio model computes in; bfloat16 under autocast, the state of the solver stays float32.
+        engine: how the audio model computes, a name of ``flowtts.engine.ENGINES`` or "auto".
         hash: of the weights.
         variants: reads the duration model of another variant ("regression", "flow"), where there is one.
+        folder: of the audio model's checkpoint, where a grid fitted to it may lie.
+        weaker: reads another audio model by name, to guide with.
     """
 
     name = "voicebox"
@@ -37,9 +58,11 @@ class Voicebox:
         audio: AudioModel,
         duration: DurationModel,
         symbols: Sequence[str],
-        precision: torch.dtype = torch.float32,
+        engine: str = "eager",
         hash: str = "",
         variants: Callable[[str], DurationModel] | None = None,
+        folder: PathLike | None = None,
+        weaker: Callable[[str], AudioModel] | None = None,
     ) -> None:
         for model, config in (("audio", audio.config), ("duration", duration.config)):
             if config.symbols != len(symbols):
@@ -50,14 +73,28 @@ class Voicebox:
         self.audio = audio.eval()
         self.duration = duration.eval()
         self._symbols = tuple(symbols)
-        self.precision = precision
         self.hash = hash
-        self._variants = variants
+        self.folder = folder
+        self._engine = choose_engine(engine, audio, self.device)
+        self._variants, self._weaker = variants, weaker
+        self._sampled: AudioModel | None = None
+        self._weak: dict[str, AudioModel] = {}
+        self._graphs = Graphs()
 
     @property
     def spec(self) -> MelSpec:
         """The log-mel it emits."""
         return self.audio.config.mel
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that computes."""
+        return self._engine.name
+
+    @property
+    def sampling(self) -> Sampling:
+        """How this checkpoint is best sampled."""
+        return self.audio.config.sampling
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -103,7 +140,11 @@ class Voicebox:
         if self._variants is None:
             raise UserError(f"this model has no durations {variant!r}; it has {self.duration.config.variant!r}")
         other = self._variants(variant).to(self.device)
-        return Voicebox(self.audio, other, self._symbols, self.precision, self.hash, self._variants)
+        made = Voicebox(
+            self.audio, other, self._symbols, self.engine, self.hash, self._variants, self.folder, self._weaker
+        )  # fmt: skip
+        made._sampled = self._sampled
+        return made
 
     def say(
         self,
@@ -150,15 +191,88 @@ class Voicebox:
         Returns:
             (T, C) features, known frames copied back.
         """
-        device, frames = self.device, len(features)
-        prompt = features * known[:, None]
-        text = repeat(self.ids(phones)[None], durations[None].long(), frames)
-        cond = Condition(
-            text, prompt[None], known[None], torch.ones(1, frames, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
-        ).to(device)
-        x0 = torch.randn(1, frames, self.spec.channels, generator=rng) * sampling.temperature
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            solution = solve(guided(self.audio, cond, sampling.guidance), x0.to(device), sampling)
-        made = solution.x[0].float().cpu()
-        made = torch.where(known[:, None], features, made)
-        return Generated(made, durations, solution.nfe, solution.network_calls)
+        return self.infill_many([Infilling(tuple(phones), durations, features, known, rng)], sampling)[0]
+
+    @torch.no_grad()
+    def infill_many(self, jobs: Sequence[Infilling], sampling: Sampling) -> list[Generated]:
+        """As ``infill``, for several utterances at once: batches of similar lengths, each from its own generator.
+
+        Differs from one by one in the last bits only, as products of another shape do.
+
+        Raises:
+            UserError: the sampling does not fit the model.
+        """
+        sampling = replace(sampling, grid=resolved(sampling.grid, self.folder))
+        if self.audio.config.average and Guidance.parse(sampling.guidance) != Guidance():
+            raise UserError(f"this few-step model has its guidance built in: leave out --guidance {sampling.guidance}")
+        made: dict[int, Generated] = {}
+        for batch in plan_batches([len(job.features) for job in jobs], BATCH_FRAMES):
+            for index, generated in zip(batch, self._batch([jobs[i] for i in batch], sampling), strict=True):
+                made[index] = generated
+        return [made[index] for index in range(len(jobs))]
+
+    def _batch(self, jobs: Sequence[Infilling], sampling: Sampling) -> list[Generated]:
+        channels, device = self.spec.channels, self.device
+        cond = self._condition(jobs)
+        noise = [torch.randn(len(job.features), channels, generator=job.rng) * sampling.temperature for job in jobs]
+        x0 = pad_sequence(noise, batch_first=True).to(device)
+        path, rngs = CondOT(self.audio.config.sigma_min), [job.rng for job in jobs]
+        network, weak = self._network(), self._weaker_network(sampling)
+        with self._engine.running():
+            if device.type == "cuda":
+                solution = self._graphs.solve(
+                    network, cond, sampling.guidance, x0, sampling, weak=weak, schedule=path, rng=rngs
+                )
+            else:
+                field = guided(network, cond, sampling.guidance, weak)
+                solution = solve(field, x0, sampling, schedule=path, rng=rngs)
+        found = []
+        for job, x in zip(jobs, solution.x.float().cpu(), strict=True):
+            features = torch.where(job.known[:, None], job.features, x[: len(job.features)])
+            found.append(Generated(features, job.durations, solution.nfe, solution.network_calls))
+        return found
+
+    def _network(self) -> AudioModel:
+        """The audio model as the engine wants it, converted when it is first needed."""
+        if self._sampled is None:
+            self._sampled = self.audio if self.engine == "eager" else self._engine.convert(self.audio)
+        return self._sampled
+
+    def _weaker_network(self, sampling: Sampling) -> AudioModel | None:
+        name = Guidance.parse(sampling.guidance).weak
+        if not name:
+            return None
+        if self._weaker is None:
+            raise UserError(f"guidance '{sampling.guidance}': this model was loaded without a way to find {name}")
+        if name not in self._weak:
+            self._weak[name] = self._engine.convert(self._weaker(name))
+        return self._weak[name]
+
+    def field(
+        self, phones: Sequence[Phone], durations: Tensor, features: Tensor, known: Tensor, guidance: float | str = 1.0
+    ) -> Field:
+        """The velocity that ``infill`` follows, for looking at it: inversion, likelihood, fitting a grid.
+
+        Args:
+            phones: all L phones.
+            durations: (L,) int64 frames, summing to T.
+            features: (T, C) normalised log-mel; read only where ``known``.
+            known: (T,) bool.
+            guidance: as in ``Sampling``.
+
+        Returns:
+            (t, x (1, T, C)) -> velocity (1, T, C), in the precision of the weights, on the model's device.
+        """
+        job = Infilling(tuple(phones), durations, features, known, torch.Generator())
+        return guided(self.audio, self._condition([job]), guidance)
+
+    def _condition(self, jobs: Sequence[Infilling]) -> Condition:
+        lengths = [len(job.features) for job in jobs]
+        text = [
+            repeat(self.ids(j.phones)[None], j.durations[None].long(), n)[0] for j, n in zip(jobs, lengths, strict=True)
+        ]
+        prompt = [job.features * job.known[:, None] for job in jobs]
+        known = [job.known for job in jobs]
+        texts, prompts, places = (pad_sequence(values, batch_first=True) for values in (text, prompt, known))
+        mask = lengths_to_mask(torch.tensor(lengths))
+        return Condition(texts, prompts, places, mask, torch.ones(len(jobs), dtype=torch.bool)).to(self.device)

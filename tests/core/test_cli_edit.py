@@ -158,7 +158,7 @@ def test_common_options_reach_the_pipeline(pipeline: Pipeline, verb: str) -> Non
     assert pipeline.loaded == [("M", "V", "cpu")]
     options = pipeline.asked[0][2]
     wanted = {
-        "seed": 5, "steps": 4, "solver": "heun", "grid": "sway", "guidance": 2.0, "best_of": 3, "rank": "boundary",
+        "seed": 5, "steps": 4, "solver": "heun", "grid": "sway", "guidance": "2", "best_of": 3, "rank": "boundary",
         "lexicon": Path("own.txt"),
     }  # fmt: skip
     assert {name: options[name] for name in wanted} == wanted
@@ -329,6 +329,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("edit", "in.wav", "--text", "a", "--to", "b", "--best-of", "0"), "--best-of"),
     (("edit", "in.wav", "--text", "a", "--to", "b", "--steps", "0"), "--steps"),
     (("edit", "in.wav", "--text", "a", "--to", "b", "--guidance", "nan"), "--guidance"),
+    (("edit", "in.wav", "--text", "a", "--to", "b", "--guidance", "2,star=1"), "write star"),
     (("edit", "in.wav", "--text", "a", "--to", "b", "--seed", "-1"), "--seed"),
     (("edit", "in.wav", "--text", "a", "--to", "b", "--sped", "2"), "--sped"),
     (("fill", "in.wav", "--text", "a"), "--span START:END"),

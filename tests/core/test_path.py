@@ -10,11 +10,14 @@ from flowtts.path import (
     SCHEDULES,
     CondOT,
     Cosine,
+    Discrete,
+    OffsetCosine,
     Prediction,
     Schedule,
     VarianceExploding,
     VariancePreserving,
     interpolate,
+    log_snr,
     to_data,
     to_noise,
     to_velocity,
@@ -54,12 +57,23 @@ def test_signal_to_noise_grows(schedule: Schedule) -> None:
     assert ((alpha / sigma).diff() > 0).all()
 
 
+def test_time_of_inverts_the_ratio_of_data_to_noise(schedule: Schedule) -> None:
+    t = torch.linspace(0, 1, 203, dtype=torch.float64)[1:-1]
+    torch.testing.assert_close(schedule.time_of(log_snr(schedule, t)), t, rtol=0, atol=1e-11)
+    # Ends, whether finite or not, and beyond.
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert torch.equal(schedule.time_of(log_snr(schedule, ends)).round(decimals=9), ends)
+    assert torch.equal(schedule.time_of(torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)), ends)
+    assert torch.equal(schedule.time_of(torch.tensor([-50.0, 50.0], dtype=torch.float64)).round(decimals=9), ends)
+
+
 def test_velocity_is_the_time_derivative_of_the_point(schedule: Schedule) -> None:
     x0, x1 = pair()
-    h = 1e-6
-    ahead, _ = interpolate(schedule, x0, x1, TIMES + h)
-    behind, _ = interpolate(schedule, x0, x1, TIMES - h)
-    _, velocity = interpolate(schedule, x0, x1, TIMES)
+    # Between the steps of the discrete schedule, where its rate changes.
+    h, t = 1e-6, TIMES + 0.0004
+    ahead, _ = interpolate(schedule, x0, x1, t + h)
+    behind, _ = interpolate(schedule, x0, x1, t - h)
+    _, velocity = interpolate(schedule, x0, x1, t)
     torch.testing.assert_close((ahead - behind) / (2 * h), velocity, rtol=1e-6, atol=1e-6)
 
 
@@ -128,6 +142,40 @@ def test_cosine_and_exploding_ends() -> None:
     torch.testing.assert_close(sigma, torch.tensor([80.0, 0.02], dtype=torch.float64))
 
 
+def test_the_offset_cosine_is_the_paper() -> None:
+    """Eq. 17: bar(t) = f(t) / f(0), f(t) = cos^2((t / T + s) / (1 + s) pi / 2), from data to noise."""
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    f = torch.cos((t + 0.008) / 1.008 * torch.pi / 2) ** 2
+    alpha, sigma, _, _ = OffsetCosine()(1 - t)
+    torch.testing.assert_close(alpha**2, f / f[0])
+    torch.testing.assert_close(sigma**2, 1 - f / f[0], rtol=1e-9, atol=1e-15)
+    assert sigma[0] == 0 and alpha[-1] == 0
+
+
+@pytest.mark.parametrize("steps", [50, 1000, 4000])
+def test_a_discrete_schedule_holds_the_products_of_its_betas(steps: int) -> None:
+    schedule = Discrete.linear(steps)
+    assert schedule.betas[0] == pytest.approx(0.1 / steps) and schedule.betas[-1] == pytest.approx(20 / steps)
+    bars = torch.cumprod(1 - torch.tensor(schedule.betas, dtype=torch.float64), 0)
+    t = 1 - torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    alpha, sigma, _, _ = schedule(t)
+    torch.testing.assert_close(alpha**2, bars, rtol=1e-9, atol=0)
+    torch.testing.assert_close(sigma**2, 1 - bars, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(schedule.timestep(t), torch.arange(steps, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert schedule(torch.tensor(1.0)).alpha == 1 and schedule(torch.tensor(1.0)).sigma == 0
+    # Many steps are the continuous path of the same rates.
+    if steps == 4000:
+        vp = VariancePreserving()(t)
+        torch.testing.assert_close(alpha, vp.alpha, rtol=2e-2, atol=1e-4)
+
+
+def test_discrete_cosine_betas_are_clipped_and_follow_the_curve() -> None:
+    schedule, curve = Discrete.cosine(1000), OffsetCosine()
+    assert max(schedule.betas) == 0.999
+    t = torch.linspace(0.01, 0.999, 50, dtype=torch.float64)
+    torch.testing.assert_close(schedule(t).alpha, curve(t).alpha, rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_dtype_follows_the_data(schedule: Schedule, dtype: torch.dtype) -> None:
     x0, x1 = pair(dtype)
@@ -137,7 +185,8 @@ def test_dtype_follows_the_data(schedule: Schedule, dtype: torch.dtype) -> None:
 
 def test_impossible_schedules_are_refused() -> None:
     for build in (lambda: CondOT(-0.1), lambda: CondOT(1.0), lambda: VariancePreserving(0.0, 1.0),
-                  lambda: VariancePreserving(2.0, 1.0), lambda: VarianceExploding(1.0, 1.0)):  # fmt: skip
+                  lambda: VariancePreserving(2.0, 1.0), lambda: VarianceExploding(1.0, 1.0),
+                  lambda: OffsetCosine(0.0), lambda: Discrete(()), lambda: Discrete((0.5, 1.0))):  # fmt: skip
         with pytest.raises(ValueError, match="needs"):
             build()
 

@@ -12,6 +12,7 @@ import pytest
 import flowtts
 from flowtts import voice as voices
 from flowtts.audio.io import read
+from flowtts.edit.request import make_edit_request
 from flowtts.pipeline import Pipeline, derive, make_request
 from flowtts.text import FrontEnd
 from flowtts.types import VOCOS_MEL, VOICEBOX_MEL, Audio, MelSpec, Sampling, UserError
@@ -192,3 +193,51 @@ def test_sampling_options_reach_the_solver(tts: Pipeline) -> None:
     assert (made.nfe, made.network_calls) == (2, 2)
     assert make_request(TEXT, guidance=None).sampling == Sampling()
     assert isinstance(tts.spec, MelSpec)
+
+
+def test_guidance_is_a_number_or_spelled_and_stays_so_in_a_replay(tts: Pipeline, tmp_path: Path) -> None:
+    made = tts.say(TEXT, voice="rms", guidance="2, interval=0:0.3", **FEW)
+    assert (made.nfe, made.network_calls) == (2, 3)
+    made.save(tmp_path / "a.wav")
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["guidance"] == "2,interval=0:0.3"
+    flowtts.replay(tmp_path / "a.json", tmp_path / "b.wav")
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    told["guidance"] = 2.0
+    (tmp_path / "plain.json").write_text(json.dumps(told))
+    flowtts.replay(tmp_path / "plain.json", tmp_path / "c.wav")
+    assert json.loads((tmp_path / "c.json").read_text())["guidance"] == 2.0
+    assert tts.plan(TEXT, voice="rms", guidance="2").settings["guidance"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("guidance", "message"),
+    [(-0.1, "0 to 100"), (101, "0 to 100"), ("2,text=101", "0 to 100"), ("2,intervl=0:1", "did you mean 'interval'")],
+)
+def test_guidance_that_makes_no_sense_is_refused(guidance: float | str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_request(TEXT, guidance=guidance)
+    with pytest.raises(UserError, match=message):
+        make_edit_request({"guidance": guidance})
+
+
+def test_requests_start_from_what_the_model_recommends(tts: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Sampling(solver="euler", grid="sway", steps=3, guidance="1.5,star", temperature=0.9)
+    monkeypatch.setattr(type(tts.recipe), "sampling", wanted)
+    names = ("solver", "grid", "steps", "guidance", "temperature")
+    settings = tts.plan(TEXT, voice="rms", steps=2, guidance=None).settings
+    assert [settings[name] for name in names] == ["euler", "sway", 2, "1.5,star", 0.9]
+    made = tts.say(TEXT, voice="rms")
+    assert (made.nfe, made.network_calls) == (3, 6)
+    (free,) = tts.sample("Yes.", 1)
+    assert [free.plan.settings[name] for name in names] == ["euler", "sway", 3, 1.0, 0.9]
+    recording, said = voices.resolve("rms", None)
+    assert said is not None
+    edited = tts.edit(recording, said, said)
+    assert [edited.settings[name] for name in names] == ["euler", "sway", 3, "1.5,star", 0.9]
+
+
+def test_the_model_knows_its_fitted_grid() -> None:
+    assert make_request(TEXT, grid="fitted").sampling.grid == "fitted"
+    with pytest.raises(UserError, match=r"cannot read the grid gone\.json"):
+        make_request(TEXT, grid="gone.json")

