@@ -72,7 +72,7 @@ def solves(recipe: Any, cond: Condition, engines: Sequence[str]) -> dict[str, Ca
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All combinations."""
-    recipe = load("voicebox", device="cpu", dtype="float32").recipe
+    recipe = load("voicebox", device="cpu", engine="eager").recipe
     rows = []
     for threads in arguments.threads:
         torch.set_num_threads(threads)

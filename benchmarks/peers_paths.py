@@ -23,7 +23,6 @@ from peers_timing import parameters
 
 from flowtts import Pipeline
 from flowtts.audio.io import resample
-from flowtts.engine import choose_engine
 from flowtts.recipes.voicebox import AudioConfig, Voicebox
 from flowtts.registry import load_recipe
 from flowtts.types import VOCOS_MEL, Audio, MelSpec
@@ -128,11 +127,7 @@ def our_path(task: Task, voice: str, config: AudioConfig, engine: str, device: t
     """
     trained = cast(Voicebox, load_recipe("voicebox", device))
     network = networks.voicebox(config, device)
-    how = choose_engine(engine, network, device)
-    with torch.inference_mode(), how.running():
-        converted = how.convert(network)
-    precision = torch.bfloat16 if how.name == "bf16-autocast" else torch.float32
-    recipe = Voicebox(converted, trained.duration, trained.symbols, precision)
+    recipe = Voicebox(network, trained.duration, trained.symbols, engine)
     pipeline = Pipeline(recipe, our_vocos(config.mel, device), "random weights")
 
     def say(steps: int) -> Audio:

@@ -28,9 +28,9 @@ from flowtts.request import derive as derive
 from flowtts.request import make_request as make_request
 from flowtts.sidecar import replay as replay
 from flowtts.speech import Candidate, Chunk, Plan, Speech
-from flowtts.tasks import infilling, require
+from flowtts.tasks import Batched, Saying, infilling, require
 from flowtts.text import FrontEnd
-from flowtts.types import Audio, Item, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
+from flowtts.types import Audio, Generated, Item, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
 
 DEFAULT_VOICE = "rms"
 
@@ -76,19 +76,18 @@ class Pipeline:
         request = make_request(text, self.recipe.sampling, **options)
         frontend, voice = self._reader(request), self._voice(request)
         plan = self._plan(request, frontend, voice)
-        total, takes = len(plan.chunks) * request.best_of, []
         started = time.perf_counter()
-        for take in range(request.best_of):
-            seed = request.seed if take == 0 else derive(request.seed, "take", take)
-            done = take * len(plan.chunks)
-            report = (lambda n, done=done: progress(done + n, total)) if progress else None
-            takes.append((seed, *self._render(plan, voice, request.sampling, seed, report)))
+        seeds = [request.seed, *(derive(request.seed, "take", take) for take in range(1, request.best_of))]
+        takes = self._render(plan, voice, request.sampling, seeds, progress)
         seconds = time.perf_counter() - started
-        scored = [Candidate(seed, self._score(request, plan, voice, audio)) for seed, audio, _, _ in takes]
+        scored = [
+            Candidate(seed, self._score(request, plan, voice, audio))
+            for seed, (audio, _, _) in zip(seeds, takes, strict=True)
+        ]
         best = self._best(request, scored)
-        seed, audio, _, _ = takes[best]
+        audio = takes[best][0]
         return Speech(
-            audio, plan, seed, sum(t[2] for t in takes), sum(t[3] for t in takes),
+            audio, plan, seeds[best], sum(t[1] for t in takes), sum(t[2] for t in takes),
             seconds / max(audio.seconds * len(takes), 1e-9), scored,
         )  # fmt: skip
 
@@ -218,20 +217,42 @@ class Pipeline:
         }  # fmt: skip
 
     def _render(
-        self, plan: Plan, voice: voices.Voice, sampling: Sampling, seed: int, report: Callable[[int], None] | None
-    ) -> tuple[Audio, int, int]:
-        """Every chunk's features in a row, then one pass of the vocoder, so that no seam is heard."""
-        parts, nfe, calls = [], 0, 0
-        for index, chunk in enumerate(plan.chunks):
-            rng = torch.Generator().manual_seed(derive(seed, "noise", index))
-            frames = torch.tensor(chunk.frames, dtype=torch.long)
-            if int(frames.sum()):
-                made = self.recipe.say(chunk.phones, frames, voice.prompt, sampling, rng)
-                parts.append(made.features)
-                nfe, calls = nfe + made.nfe, calls + made.network_calls
-            if report is not None:
-                report(index + 1)
-        return self._sound(torch.cat(parts), voice.gain), nfe, calls
+        self, plan: Plan, voice: voices.Voice, sampling: Sampling, seeds: Sequence[int], progress: Progress | None
+    ) -> list[tuple[Audio, int, int]]:
+        """A take for every seed: its audio, evaluations and network calls.
+
+        A take's chunks go through the vocoder in a row, so that no seam is heard.
+        """
+        sayings = [
+            Saying(
+                chunk.phones, torch.tensor(chunk.frames, dtype=torch.long), voice.prompt,
+                torch.Generator().manual_seed(derive(seed, "noise", index)),
+            )
+            for seed in seeds for index, chunk in enumerate(plan.chunks) if sum(chunk.frames)
+        ]  # fmt: skip
+        made = self._say(sayings, sampling, progress)
+        each = len(made) // len(seeds)
+        takes = [made[i : i + each] for i in range(0, len(made), each)]
+        return [
+            (
+                self._sound(torch.cat([part.features for part in take]), voice.gain),
+                sum(part.nfe for part in take), sum(part.network_calls for part in take),
+            )
+            for take in takes
+        ]  # fmt: skip
+
+    def _say(self, sayings: Sequence[Saying], sampling: Sampling, progress: Progress | None) -> list[Generated]:
+        recipe, made = self.recipe, []
+        if isinstance(recipe, Batched) and recipe.batches:
+            made = recipe.say_many(sayings, sampling)
+            if progress is not None:
+                progress(len(sayings), len(sayings))
+            return made
+        for saying in sayings:
+            made.append(recipe.say(saying.phones, saying.durations, saying.prompt, sampling, saying.rng))
+            if progress is not None:
+                progress(len(made), len(sayings))
+        return made
 
     def _sound(self, features: Tensor, gain: float) -> Audio:
         with torch.no_grad():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from flowtts.registry import TASKS, can
-from flowtts.types import Generated, Phone, Recipe, Sampling, UserError
+from flowtts.types import Generated, Phone, Recipe, Sampling, UserError, Utterance
 
 _DOES = {
     "say": "speak a text",
@@ -47,6 +48,30 @@ class Infilling(Protocol):
         rng: torch.Generator,
     ) -> Generated:
         """(T, C) features of ``phones`` lasting ``durations`` (L,); those of ``features`` where ``known`` (T,) bool."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Saying:
+    """One utterance to say; see ``Recipe.say``."""
+
+    phones: tuple[Phone, ...]
+    durations: Tensor
+    prompt: Utterance | None
+    rng: torch.Generator
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A recipe that can say several utterances at once."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether that is faster here than one by one."""
+        ...
+
+    def say_many(self, sayings: Sequence[Saying], sampling: Sampling) -> list[Generated]:
+        """As ``Recipe.say`` for each, up to rounding."""
         ...
 
 

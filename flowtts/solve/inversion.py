@@ -39,6 +39,9 @@ _CONDOT = CondOT()
 ITERATIONS = 16
 """Corrections of one step at most."""
 
+TOLERANCE = 1e-5
+"""What is left of one step, relative to the state: float32 bears little less, and the way back multiplies it."""
+
 
 @dataclass(frozen=True, eq=False)
 class RoundTrip:
@@ -75,7 +78,7 @@ def invert(
     sampling takes, and an error of the solver's order. "fixed-point" inverts each of the sampler's own steps
     x' = Phi(x): starting from the step taken backwards, x <- x + x' - Phi(x) (arXiv 2309.04907, there for DDIM), each
     item with its own Anderson acceleration of depth one, which converges where the plain iteration does not; at most
-    `ITERATIONS` times, until |x' - Phi(x)| <= tolerance |x'|. "fixed-point:1e-5" sets that tolerance. An item stops
+    `ITERATIONS` times, until |x' - Phi(x)| <= tolerance |x'|. "fixed-point:1e-4" sets that tolerance. An item stops
     for itself, so that its result does not depend on its company.
 
     Guidance is the field's; the temperature of ``sampling`` is not read. No gradients are wanted here: call under
@@ -152,7 +155,7 @@ def _fixed_point(
     mask: Tensor | None,
     tolerance: float | None,
 ) -> Solution:
-    tolerance = 1e-4 if tolerance is None else tolerance
+    tolerance = TOLERANCE if tolerance is None else tolerance
     if not tolerance > 0:
         raise UserError(f"inversion method 'fixed-point' needs a tolerance above 0, not {tolerance:g}")
     solver = solver_named(sampling.solver)

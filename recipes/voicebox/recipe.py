@@ -15,6 +15,7 @@ from flowtts.engine import choose_engine
 from flowtts.mask import lengths_to_mask
 from flowtts.path import CondOT
 from flowtts.solve import Graphs, Guidance, guided, resolved, solve
+from flowtts.tasks import Saying
 from flowtts.text.symbols import ids
 from flowtts.types import Condition, Field, Generated, MelSpec, PathLike, Phone, Sampling, UserError, Utterance
 
@@ -155,18 +156,36 @@ class Voicebox:
         rng: torch.Generator,
     ) -> Generated:
         """Zero-shot speech: the prompt is the known beginning of one utterance, the rest is infilled."""
+        return self.say_many([Saying(tuple(phones), durations, prompt, rng)], sampling)[0]
+
+    @property
+    def batches(self) -> bool:
+        """Whether ``say_many`` is faster than ``say``: on a GPU. A CPU has enough to do with one utterance."""
+        return self.device.type != "cpu"
+
+    def say_many(self, sayings: Sequence[Saying], sampling: Sampling) -> list[Generated]:
+        """As ``say``, for several utterances at once; see ``infill_many``."""
+        jobs = [self._infilling(saying) for saying in sayings]
+        made = self.infill_many(jobs, sampling)
+        return [
+            replace(filled, features=filled.features[int(job.known.sum()) :], durations=saying.durations)
+            for saying, job, filled in zip(sayings, jobs, made, strict=True)
+        ]
+
+    def _infilling(self, saying: Saying) -> Infilling:
+        """An utterance to say as one whose beginning is known."""
+        prompt, durations = saying.prompt, saying.durations
         before = prompt.phones if prompt is not None else ()
         heard = prompt.features if prompt is not None else torch.zeros(0, self.spec.channels)
         given = prompt.durations if prompt is not None else torch.zeros(0, dtype=torch.long)
-        if prompt is not None and int(given.sum()) != len(heard):
+        if int(given.sum()) != len(heard):
             raise ValueError("the prompt's durations must sum to its frames")
         total = int(durations.sum())
         if total == 0:
             raise UserError("nothing to say: every phone would last zero frames")
         features = torch.cat([heard, torch.zeros(total, self.spec.channels)])
         known = torch.arange(len(features)) < len(heard)
-        filled = self.infill((*before, *phones), torch.cat([given, durations]), features, known, sampling, rng)
-        return replace(filled, features=filled.features[len(heard) :], durations=durations)
+        return Infilling((*before, *saying.phones), torch.cat([given, durations]), features, known, saying.rng)
 
     @torch.no_grad()
     def infill(

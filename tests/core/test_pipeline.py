@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flowtts
+from flowtts import registry
 from flowtts import voice as voices
 from flowtts.audio.io import read
 from flowtts.edit.request import make_edit_request
@@ -85,6 +86,33 @@ def test_long_text_is_said_in_chunks_with_nothing_lost(tts: Pipeline) -> None:
     assert len(chunks) > 1 and seen[-1] == (len(chunks), len(chunks))
     assert len(speech.words) == sum(len(chunk.words) for chunk in chunks)
     assert speech.seconds == pytest.approx(speech.plan.seconds, abs=1e-6)
+
+
+def test_takes_and_chunks_in_one_batch_are_what_they_are_alone(tts: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(f"This is sentence number {i}, and it goes on for a while." for i in range(6))
+    exact = Pipeline(registry.load_recipe("voicebox"), tts.vocoder, "voicebox")
+    plan, voice = exact.plan(text, voice="rms"), exact._voice(make_request(text, voice="rms"))
+    seen: list[tuple[int, int]] = []
+    sampling = Sampling("euler", steps=1)
+    alone = exact._render(plan, voice, sampling, [1, 2], None)
+    monkeypatch.setattr(type(exact.recipe), "batches", True)
+    together = exact._render(plan, voice, sampling, [1, 2], lambda done, total: seen.append((done, total)))
+    assert len(plan.chunks) > 1 and seen == [(2 * len(plan.chunks),) * 2]
+    for (a, *costs), (b, *others) in zip(alone, together, strict=True):
+        assert costs == others and a.samples.shape == b.samples.shape
+        assert float(np.abs(a.samples - b.samples).max()) < 1e-2 * float(np.abs(a.samples).max())
+    assert not np.array_equal(alone[0][0].samples, alone[1][0].samples)
+
+
+def test_the_engine_is_said_and_replayed(tts: Pipeline, tmp_path: Path) -> None:
+    exact = flowtts.load("voicebox", "vocos", "cpu", engine="eager")
+    made = exact.say(TEXT, voice="rms", solver="euler", steps=1)
+    made.save(tmp_path / "a.wav")
+    assert json.loads((tmp_path / "a.json").read_text())["engine"] == "eager"
+    flowtts.replay(tmp_path / "a.json", tmp_path / "b.wav")
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    with pytest.raises(UserError, match="no engine 'warp'"):
+        flowtts.load("voicebox", "vocos", "cpu", engine="warp")
 
 
 def test_best_of_keeps_the_best_and_all_scores(tts: Pipeline) -> None:
