@@ -30,10 +30,14 @@ from torch import Tensor, nn
 
 from flowtts import __version__
 from flowtts.config import dump, plain, read_yaml
+from flowtts.quantised import pack, unpack
 from flowtts.types import PathLike, UserError
 
 FORMAT = 1
 """The layout of the folder; raised when an older reader could not understand a newer folder."""
+
+FORMAT_INT8 = 2
+"""The same with weights in 8 bits (`flowtts.quantised`)."""
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Where the checkpoints inside the package lie."""
@@ -100,6 +104,7 @@ def save(
         vocabulary: symbols in the order of their ids.
         readme: Markdown for README.md.
         dtype: what floating point weights are stored in, None as they are; those that float16 cannot hold keep theirs.
+            int8 stores matrices in 8 bits with a scale for every row.
         extra: writes more files into the folder it is given, before that gets its name.
 
     Raises:
@@ -115,13 +120,20 @@ def save(
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {target}: {error.strerror}") from None
     try:
-        header = {"format": FORMAT, "kind": kind, "flowtts": __version__, "config": plain(config)}
+        packed = dtype == torch.int8
+        header = {
+            "format": FORMAT_INT8 if packed else FORMAT,
+            "kind": kind,
+            "flowtts": __version__,
+            "config": plain(config),
+        }
         (made / CONFIG).write_text(dump(header), encoding="utf-8")
         about = readme or f"# {target.name}\n\nA flowtts checkpoint of kind {kind}.\n"
         (made / README).write_text(about, encoding="utf-8")
         if vocabulary is not None:
             (made / VOCABULARY).write_bytes(_lines(vocabulary).encode())
-        save_tensors(made / WEIGHTS, {name: _stored(state[name], dtype) for name in sorted(state)})
+        stored = pack(state) if packed else {name: _stored(x, dtype) for name, x in state.items()}
+        save_tensors(made / WEIGHTS, {name: stored[name] for name in sorted(stored)})
         if extra is not None:
             extra(made)
         _rename(made, target)
@@ -139,7 +151,10 @@ def load(folder: PathLike) -> Checkpoint:
     path = Path(folder)
     header = read_header(path)
     weights = path / WEIGHTS
-    state = load_tensors(weights)
+    try:
+        state = unpack(load_tensors(weights))
+    except KeyError as missing:
+        raise UserError(f"{weights} is broken: it lacks {missing.args[0]}; fetch the checkpoint again") from None
     vocabulary = None
     if (path / VOCABULARY).exists():
         vocabulary = tuple((path / VOCABULARY).read_bytes().decode().removesuffix("\n").split("\n"))
@@ -162,10 +177,10 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not a checkpoint: it has no {CONFIG}")
     header = read_yaml(folder / CONFIG)
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT, FORMAT_INT8):
         said = header.get("format", "no")
         raise UserError(
-            f"{folder / CONFIG} has format {said}, this flowtts {__version__} reads format {FORMAT}: "
+            f"{folder / CONFIG} has format {said}, this flowtts {__version__} reads format {FORMAT} and {FORMAT_INT8}: "
             f"use the version that wrote it ({header.get('flowtts', 'unknown')}) or convert it"
         )
     if not isinstance(header.get("kind"), str) or not isinstance(header.get("config"), dict):

@@ -16,6 +16,8 @@ from flowtts.solve.guidance import (
     scale_of,
 )
 from flowtts.solve.integrate import SOLVERS, Solution, solve, solver_named
+from flowtts.solve.inversion import RoundTrip, invert, round_trip
+from flowtts.solve.likelihood import LogLikelihood, log_likelihood
 from flowtts.solve.problem import Costed, FlowMap, Problem, Rng, Solver
 from flowtts.solve.reschedule import Rescheduled, reschedule
 from flowtts.solve.strength import Guidance
@@ -34,6 +36,7 @@ __all__ = [
     "Guidance",
     "GuidedField",
     "GuidedMap",
+    "LogLikelihood",
     "Network",
     "Preparable",
     "Prepared",
@@ -41,6 +44,7 @@ __all__ = [
     "Problem",
     "Rescheduled",
     "Rng",
+    "RoundTrip",
     "Separable",
     "Solution",
     "Solver",
@@ -49,9 +53,12 @@ __all__ = [
     "fit_grid",
     "grid_named",
     "guided",
+    "invert",
+    "log_likelihood",
     "read_grid",
     "reschedule",
     "resolved",
+    "round_trip",
     "scale_of",
     "solve",
     "solver_named",

@@ -286,7 +286,7 @@ def decay(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Decay]:
 
         def load_all(
             models: Sequence[str], sentences: Sequence[Sentence], voices: Sequence[str], vocoder: str, device: str,
-            seed: int,
+            seed: int, engine: str,
         ) -> Loaded:  # fmt: skip
             cpu, sources = torch.device("cpu"), {name: name for name in voices}
             prompts = {VOICEBOX_MEL: {name: voice for name in voices}}

@@ -120,7 +120,7 @@ def broken(folder: Path, how: str) -> None:
     elif how == "empty weights":
         weights.write_bytes(b"")
     elif how == "future":
-        header.write_text(header.read_text().replace("format: 1", "format: 2"))
+        header.write_text(header.read_text().replace("format: 1", "format: 3"))
     elif how == "no format":
         header.write_text("a: 1\n")
     elif how == "no kind":
@@ -137,7 +137,7 @@ def broken(folder: Path, how: str) -> None:
         ("half weights", "model.safetensors is broken"),
         ("not weights", "model.safetensors is broken"),
         ("empty weights", "model.safetensors is broken"),
-        ("future", "has format 2"),
+        ("future", "has format 3"),
         ("no format", "has format no"),
         ("no kind", "needs the keys kind and config"),
         ("bad yaml", "not valid YAML"),
@@ -203,3 +203,34 @@ def test_pickles_are_read_only_where_harmless(tmp_path: Path, monkeypatch: pytes
             checkpoint.read_torch(name)
         assert "\n" not in str(caught.value)
     assert not Path("bomb").exists()
+
+
+def test_eight_bits_on_disk_are_floats_in_memory_within_half_a_step_of_their_row(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    state = {
+        "wide.weight": torch.randn(96, 64, generator=rng) * torch.logspace(-3, 3, 96)[:, None],
+        "conv.weight": torch.randn(80, 16, 5, generator=rng),
+        "bias": torch.randn(96, generator=rng),
+        "steps": torch.tensor([1, 2, 3]),
+        "zero.weight": torch.zeros(64, 64),
+    }
+    folder = checkpoint.save(tmp_path / "m", kind="x", config={}, state=state, dtype=torch.int8)
+    found = checkpoint.load(folder).state
+    assert found.keys() == state.keys()
+    for name in ("wide.weight", "conv.weight"):
+        step = state[name].flatten(1).abs().amax(1) / 127
+        error = (found[name] - state[name]).flatten(1).abs().amax(1)
+        assert bool((error <= 0.5001 * step).all()) and found[name].dtype == torch.float32
+    assert torch.equal(found["zero.weight"], state["zero.weight"]) and torch.equal(found["steps"], state["steps"])
+    torch.testing.assert_close(found["bias"], state["bias"], atol=2e-3, rtol=2e-3)
+    elements = sum(value.numel() for value in state.values())
+    assert (folder / "model.safetensors").stat().st_size < 1.2 * elements + 2000
+
+
+def test_a_checkpoint_in_eight_bits_without_its_scales_is_broken(tmp_path: Path) -> None:
+    state = {"w.weight": torch.ones(64, 64)}
+    folder = checkpoint.save(tmp_path / "m", kind="x", config={}, state=state, dtype=torch.int8)
+    held = checkpoint.load_tensors(folder / "model.safetensors")
+    checkpoint.save_tensors(folder / "model.safetensors", {"w.weight:int8": held["w.weight:int8"]})
+    with pytest.raises(UserError, match=r"lacks w\.weight:scale"):
+        checkpoint.load(folder)

@@ -52,7 +52,7 @@ def test_the_error_of_a_round_trip_falls_with_the_order(solver: str, order: int)
     assert fine < coarse * 0.5**order * 1.2
 
 
-@pytest.mark.parametrize("grid", ["uniform", "sway", "pruned"])
+@pytest.mark.parametrize("grid", ["uniform", "sway"])
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
 def test_fixed_points_invert_the_very_steps_of_the_sampler(solver: str, grid: str) -> None:
     x0 = normal(2, 20, 3)
