@@ -11,7 +11,7 @@ would outlive the memory of the graph.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -104,12 +104,14 @@ class Graphs:
     Args:
         capacity: solves kept.
         recorder: how to capture.
+        patience: how often a shape is solved directly before it is captured, which costs several solves.
     """
 
-    def __init__(self, capacity: int = 16, recorder: Recorder | None = None) -> None:
-        if capacity < 1:
-            raise ValueError("Graphs needs room for one solve")
-        self.capacity = capacity
+    def __init__(self, capacity: int = 16, recorder: Recorder | None = None, patience: int = 0) -> None:
+        if capacity < 1 or patience < 0:
+            raise ValueError("Graphs needs room for one solve, and a patience of at least 0")
+        self.capacity, self.patience = capacity, patience
+        self._seen: Counter[Hashable] = Counter()
         self._recorder = recorder if recorder is not None else CudaRecorder()
         self._kept: OrderedDict[Hashable, _Captured | str] = OrderedDict()
 
@@ -119,6 +121,7 @@ class Graphs:
     def clear(self) -> None:
         """Forget all solves and free their memory."""
         self._kept.clear()
+        self._seen.clear()
 
     def solve(
         self,
@@ -161,6 +164,9 @@ class Graphs:
         key = key_of(network, cond, guidance, x0, sampling, weak, schedule)
         kept = self._kept.get(key)
         if kept is None:
+            self._seen[key] += 1
+            if self._seen[key] <= self.patience:
+                return direct(cond, x0)
             kept = self._capture(direct, cond, x0, (network, weak))
             self._kept[key] = kept
         self._kept.move_to_end(key)

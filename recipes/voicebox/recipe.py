@@ -80,7 +80,7 @@ class Voicebox:
         self._variants, self._weaker = variants, weaker
         self._sampled: AudioModel | None = None
         self._weak: dict[str, AudioModel] = {}
-        self._graphs = Graphs()
+        self._graphs = Graphs(patience=1)
 
     @property
     def spec(self) -> MelSpec:

@@ -115,6 +115,22 @@ def test_what_is_returned_is_the_callers(net: Net) -> None:
 
 
 @torch.inference_mode()
+def test_patience_solves_directly_until_a_shape_comes_back(net: Net) -> None:
+    recorder = Rerun()
+    graphs = Graphs(recorder=recorder, patience=1)
+    cond, x0 = case(50)
+    direct = graphs.solve(net, cond, 2.0, x0, EULER).x
+    assert recorder.count == 0 and torch.equal(direct, solve(guided(net, cond, 2.0), x0, EULER).x)
+    graphs.solve(net, *case(64)[:1], 2.0, case(64)[1], EULER)  # the same bucket
+    assert recorder.count == 1 and len(graphs) == 1
+    graphs.clear()
+    graphs.solve(net, cond, 2.0, x0, EULER)
+    assert recorder.count == 1
+    with pytest.raises(ValueError, match="patience"):
+        Graphs(patience=-1)
+
+
+@torch.inference_mode()
 def test_every_setting_has_its_graph_and_the_oldest_goes_first(net: Net) -> None:
     recorder = Rerun()
     graphs = Graphs(capacity=2, recorder=recorder)
