@@ -22,6 +22,7 @@ from tables import save, table
 from torch import Tensor
 
 from flowtts.align import repeat
+from flowtts.bench.engines import TEXT
 from flowtts.device import cpu_model
 from flowtts.engine import ENGINES, Engine
 from flowtts.pipeline import load
@@ -30,12 +31,6 @@ from flowtts.text.frontend import FrontEnd
 from flowtts.tuning import fingerprint, keep, tune
 from flowtts.types import Condition, Sampling
 
-TEXT = (
-    "The birch canoe slid on the smooth planks. Glue the sheet to the dark blue background. It is easy to tell the "
-    "depth of a well. These days a chicken leg is a rare dish. Rice is often served in round bowls. The juice of "
-    "lemons makes fine punch. The box was thrown beside the parked truck. The hogs were fed chopped corn and garbage. "
-    "Four hours of steady work faced us. A large size in stockings is hard to sell."
-)
 SAMPLING = Sampling(solver="midpoint", grid="uniform", steps=8, guidance=1.3)
 CPU = torch.device("cpu")
 

@@ -46,6 +46,9 @@ def bench(
     vocoder: VocoderName = "vocos",
     device: Device = "auto",
     engine: Engine = "auto",
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Only time the engines here, and keep the fastest for --engine auto.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and what they cost; run none.")] = False,
     json: Json = False,
 ) -> None:
@@ -54,6 +57,9 @@ def bench(
     Every setting says the same sentences in the same voices with the same durations and noise. The same command again
     continues where it was stopped.
     """
+    if tune:
+        _tune(terminal(ctx), model or ["voicebox"], device, engine, json)
+        return
     if output is None and not dry_run:
         raise Misuse("bench needs a folder for its results: give it with -o FOLDER")
     if output is not None:
@@ -80,6 +86,29 @@ def bench(
         _show(terminal(ctx), job, json)
     elif not _measure(terminal(ctx), job, output, json):
         raise typer.Exit(1)
+
+
+def _tune(term: Terminal, models: list[str], device: str, engine: str, json: bool) -> None:
+    """Time the engines, all that start at once or the one that is named beside eager."""
+    from flowtts.bench.engines import QUICK, tune_engines, verdict
+
+    if len(models) > 1:
+        raise Misuse("--tune measures one model; give --model once")
+    with term.progress("timing engines", None):
+        found = tune_engines(models[0], device, QUICK if engine == "auto" else (engine,))
+    if json:
+        term.result(found.as_json())
+        return
+    exact = found.engines["eager"].seconds
+    rows = [
+        (name, f"{m.seconds:.3f}", f"{m.seconds / found.seconds:.3f}", f"{exact / m.seconds:.2f}", f"{m.error:.4f}")
+        for name, m in found.engines.items()
+    ]
+    title = f"{models[0]} on {found.device}, {found.threads} threads, {found.seconds:g} s of speech"
+    term.table(title, ("engine", "seconds", "real-time factor", "gain", "error"), rows)
+    for name, why in found.refused.items():
+        term.show(f"{name} was not timed: {why}")
+    term.show(verdict(found))
 
 
 def _rows(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flowtts import cli
 from flowtts.bench import measure
@@ -133,3 +134,18 @@ def test_mistakes_are_one_line_and_leave_nothing(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("flowtts: ") and err.count("\n") == 1 and said in err, err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_tune_times_the_engines_and_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flowtts.bench.engines import tune_engines
+    from flowtts.engine import choose_engine
+    from flowtts.registry import load_recipe
+    from flowtts.tuning import measurements
+
+    monkeypatch.setenv("FLOWTTS_CACHE", str(tmp_path))
+    found = tune_engines("voicebox", "cpu", ("bf16", "warp"), seconds=0.6, rounds=1)
+    assert set(found.engines) == {"eager", "bf16"} and "warp" in found.refused["warp"]
+    assert found.engines["eager"].error == 0 < found.engines["bf16"].error
+    assert found.file.is_file() and len(measurements()) == 1
+    recipe = load_recipe("voicebox")
+    assert choose_engine("auto", recipe.audio, torch.device("cpu")).name == found.chosen  # type: ignore[attr-defined]
