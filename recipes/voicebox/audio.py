@@ -90,7 +90,10 @@ class AudioModel(nn.Module):
     def _token(self, t: Tensor, s: Tensor) -> Tensor:
         """(B, D) the time token."""
         token = sinusoidal(t, self.config.body.width)
-        return token if self.stride is None else token + self.stride(sinusoidal(s - t, self.config.body.width))
+        if self.stride is None:
+            return token
+        apart = sinusoidal(s - t, self.config.body.width)
+        return token + self.stride(apart.to(self.stride.weight.dtype))
 
     def _frames(self, hidden: Tensor, length: int) -> Tensor:
         """Tokens back to (B, T, C) frames."""

@@ -23,7 +23,7 @@ from . import AUDIO_KIND
 from .audio import AudioModel
 from .config import AudioConfig
 from .fewstep import FewStepConfig, FewStepModel
-from .train import CONFIGS, DataConfig
+from .train import DataConfig, config_file
 
 FEWSTEP_KIND = "voicebox-fewstep"
 
@@ -74,10 +74,7 @@ def train(
         UserError: a wrong configuration or manifest, no such teacher, or an ``out`` that holds another run.
     """
     del vocode
-    path = CONFIGS / "fewstep.yaml" if source is None else source
-    if not path.exists() and (CONFIGS / f"{path.stem}.yaml").exists() and path.parent == Path("."):
-        path = CONFIGS / f"{path.stem}.yaml"
-    run = config.load(FewStepRun, path, overrides)
+    run = config.load(FewStepRun, config_file(source, "fewstep.yaml"), overrides)
     network, vocabulary = student(run)
     data = _batches(run, manifests, run.data.max_frames_per_batch)
     watch = _watch(run, data) if run.train.sample_every else None

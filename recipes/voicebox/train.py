@@ -118,10 +118,7 @@ def train(
         UserError: a wrong configuration or manifest, or an ``out`` that holds another run.
     """
     cls, default = RUNS[kind]
-    path = CONFIGS / default if source is None else source
-    if not path.exists() and (CONFIGS / f"{path.stem}.yaml").exists() and path.parent == Path("."):
-        path = CONFIGS / f"{path.stem}.yaml"
-    run = config.load(cls, path, [f"model.symbols={len(SYMBOLS)}", *overrides])
+    run = config.load(cls, config_file(source, default), [f"model.symbols={len(SYMBOLS)}", *overrides])
     network = _network(kind, run)
     spec = run.model.mel if kind == AUDIO_KIND else VOICEBOX_MEL
     data = batches(
@@ -132,6 +129,14 @@ def train(
     sample = _watchers(kind, run, data, spec, Path(out) / "samples", vocode) if run.train.sample_every else None
     card = Card(kind, run.model, SYMBOLS)
     return fit(network, data, config=run.train, out=out, card=card, sample=sample, resume=resume)
+
+
+def config_file(source: Path | None, default: str) -> Path:
+    """The file of a configuration: a path, the bare name of one in ``configs/``, or the default."""
+    if source is None:
+        return CONFIGS / default
+    shipped = CONFIGS / f"{source.stem}.yaml"
+    return shipped if not source.exists() and source.parent == Path(".") and shipped.exists() else source
 
 
 def _network(kind: str, run: AudioRun | DurationRun) -> nn.Module:
