@@ -192,7 +192,8 @@ def _speak(term: Terminal, request: _Request, tts: Pipeline, jobs: list[_Job], j
             if json:
                 term.result(speech.info(job.to.audio))
             else:
-                bar.message(f"{job.to.audio}: {speech.seconds:.2f} s")
+                cost = f"{speech.network_calls} network calls, {tts.engine}"
+                bar.message(f"{job.to.audio}: {speech.seconds:.2f} s ({cost})")
             bar.advance()
 
 

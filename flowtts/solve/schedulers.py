@@ -204,6 +204,11 @@ def _interpolate(table: Sequence[float], position: float) -> float:
     return table[below] + (position - below) * (table[above] - table[below])
 
 
+def _noisy(_: float) -> float:
+    """SA-Solver's tau: as much noise everywhere. Its own choice is by timesteps of a training run that there is not."""
+    return 1.0
+
+
 _ZERO = ("final_sigmas_type", "zero")
 _EULER_LAST = ("euler_at_final", True)
 """As `flowtts.solve.stochastic`: the last step, of large or infinite h, must not extrapolate from the one before."""
@@ -236,7 +241,7 @@ DIFFUSERS: Mapping[str, Scheduled] = {
         ),
         Scheduled("diffusers-unipc", "UniPCMultistepScheduler", "inner", "vp", options=(_ZERO,)),
         Scheduled("diffusers-deis", "DEISMultistepScheduler", "inner", "vp"),
-        Scheduled("diffusers-sa", "SASolverScheduler", "inner", "vp", noisy=True),
+        Scheduled("diffusers-sa", "SASolverScheduler", "inner", "vp", noisy=True, options=(("tau_func", _noisy),)),
         Scheduled("diffusers-edm-euler", "EDMEulerScheduler", "edm", "ve"),
         Scheduled("diffusers-edm-dpm", "EDMDPMSolverMultistepScheduler", "edm", "ve", options=(_EULER_LAST,)),
     )

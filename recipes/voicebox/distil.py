@@ -100,7 +100,10 @@ def student(run: FewStepRun) -> tuple[FewStepModel, Sequence[str] | None]:
         teacher.config,
         body=replace(teacher.config.body, dropout=0.0),  # the target has no noise that dropout could help against
         average=True,
-        sampling=Sampling("flowmap", "uniform", run.recommend, 1.0, temperature),
+        # Reflow straightens the paths and teaches no mean velocities.
+        sampling=Sampling(
+            "euler" if run.how.method == "reflow" else "flowmap", "uniform", run.recommend, 1.0, temperature
+        ),
     )
     network = FewStepModel(made, teacher, run.how)
     if run.init is not None:
@@ -150,7 +153,8 @@ class _Agreement:
                 guided(teacher, cond, self.how.guidance), x0, Sampling(self.how.solver, steps=self.how.steps)
             )
             for steps in (1, 2, 4, 8):
-                made = solve(guided(network, cond, 1.0), x0, Sampling("flowmap", steps=steps))
+                fast = replace(network.config.sampling, steps=steps)
+                made = solve(guided(network, cond, 1.0), x0, fast)
                 far = float(masked_mean((made.x - wanted.x).abs(), unknown))
                 totals.setdefault(f"distance_{steps}", []).append(far)
         return {name: sum(values) / len(values) for name, values in totals.items()}

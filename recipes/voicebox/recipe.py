@@ -283,7 +283,8 @@ class Voicebox:
             (t, x (1, T, C)) -> velocity (1, T, C), in the precision of the weights, on the model's device.
         """
         job = Infilling(tuple(phones), durations, features, known, torch.Generator())
-        return guided(self.audio, self._condition([job]), guidance)
+        weak = None if self._weaker is None or not (name := Guidance.parse(guidance).weak) else self._weaker(name)
+        return guided(self.audio, self._condition([job]), guidance, weak)
 
     def _condition(self, jobs: Sequence[Infilling]) -> Condition:
         lengths = [len(job.features) for job in jobs]
