@@ -43,7 +43,20 @@ def flowtts_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[.
 
 def test_a_dry_run_counts_and_writes_nothing(folder: Path, flowtts_json: Callable[..., dict[str, Any]]) -> None:
     before = sorted(folder.iterdir())
-    words = ("--solver", "euler", "--solver", "rk4", "--steps", "2", "--steps", "4", "--guidance", "1")
+    words = (
+        "--solver",
+        "euler",
+        "--solver",
+        "rk4",
+        "--grid",
+        "uniform",
+        "--steps",
+        "2",
+        "--steps",
+        "4",
+        "--guidance",
+        "1",
+    )
     found = flowtts_json(*words, "--guidance", "2", *FEW, "-o", "out", "--dry-run")
     calls = {row["name"]: row["network_calls"] for row in found["settings"]}
     assert len(calls) == 8 + 2 and sum(row["reference"] for row in found["settings"]) == 2

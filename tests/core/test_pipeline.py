@@ -224,7 +224,7 @@ def test_sampling_options_reach_the_solver(tts: Pipeline) -> None:
 
 
 def test_guidance_is_a_number_or_spelled_and_stays_so_in_a_replay(tts: Pipeline, tmp_path: Path) -> None:
-    made = tts.say(TEXT, voice="rms", guidance="2, interval=0:0.3", **FEW)
+    made = tts.say(TEXT, voice="rms", grid="uniform", guidance="2, interval=0:0.3", **FEW)
     assert (made.nfe, made.network_calls) == (2, 3)
     made.save(tmp_path / "a.wav")
     told = json.loads((tmp_path / "a.json").read_text())
