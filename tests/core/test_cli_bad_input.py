@@ -97,7 +97,7 @@ SAY: list[tuple[Words, str]] = [
     (("hello", "--guidance", "2,rescale=2"), "rescale is from 0 to 1"),
     (("hello", "--guidance", ""), "--guidance"),
     (("hello", "--grid", "gone.json"), "cannot read the grid gone.json"),
-    (("hello", "--grid", "fitted"), "no grid 'fitted'"),
+    (("hello", "--model", "voicebox-fewstep", "--grid", "fitted"), "no grid 'fitted'"),
     (("hello", "--duration", "0"), "--duration"),
     (("hello", "--duration", "-1"), "--duration"),
     (("hello", "--seed", "-1"), "--seed"),
