@@ -92,8 +92,8 @@ def choose_engine(name: str, network: nn.Module, device: torch.device) -> Engine
         engine = Engine(name, device)
     else:
         raise UserError(f"no engine '{name}'; there are auto, {', '.join(ENGINES)}")
-    if engine.name == "int8" and device.type != "cpu":
-        raise UserError(f"engine 'int8' runs on a CPU, not on {device.type}: choose bf16")
+    if engine.name == "int8":
+        _require_cpu(device)
     log.info("engine %s: %s", engine.name, engine.reason)
     return engine
 
@@ -140,13 +140,17 @@ class Int8Linear(nn.Module):
         return torch.addcmul(self.bias, torch.ops.quantized.linear_dynamic(x / size, self._packed, self._reduce), size)
 
 
+def _require_cpu(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise UserError(f"engine 'int8' runs on a CPU, not on {device.type}: choose bf16")
+
+
 def _to_int8(network: nn.Module, device: torch.device) -> None:
     """Replace the linear layers of the blocks.
 
     Those that are the network's own, or stand in a list of modules (the U-Net skips), are the sensitive ones.
     """
-    if device.type != "cpu":
-        raise UserError(f"engine 'int8' runs on a CPU, not on {device.type}: choose bf16")
+    _require_cpu(device)
     if torch.backends.quantized.engine == "none" or getattr(torch, "quantize_per_channel", None) is None:
         raise UserError("engine 'int8': this build of PyTorch has no quantised products; choose eager")
     for parent in list(network.modules()):

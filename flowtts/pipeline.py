@@ -235,7 +235,7 @@ class Pipeline:
         takes = [made[i : i + each] for i in range(0, len(made), each)]
         return [
             (
-                self._sound(torch.cat([part.features for part in take]), voice.gain),
+                self.sound(torch.cat([part.features for part in take]), voice.gain),
                 sum(part.nfe for part in take), sum(part.network_calls for part in take),
             )
             for take in takes
@@ -254,7 +254,8 @@ class Pipeline:
                 progress(len(made), len(sayings))
         return made
 
-    def _sound(self, features: Tensor, gain: float) -> Audio:
+    def sound(self, features: Tensor, gain: float) -> Audio:
+        """(T, C) features as sound at the level of a voice that ``gain`` was applied to, its peaks kept below 1."""
         with torch.no_grad():
             samples = self.vocoder.decode(features[None])[0].float().cpu().numpy()
         samples = samples / np.float32(gain)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,18 +106,10 @@ class Speaker:
         sampled, busy = time.perf_counter(), time.process_time() - idle
         if not bool(torch.isfinite(features).all()):
             raise UserError(f"{utterance.id}: the solver diverged, its features are not finite; take more steps")
-        audio = self._sound(features, voice.gain)
+        audio = self.tts.sound(features, voice.gain)
         done = time.perf_counter()
         solves = len(parts)
         return Spoken(features, audio, nfe / solves, calls / solves, sampled - planned, busy, done - begun)
-
-    def _sound(self, features: Tensor, gain: float) -> Audio:
-        with torch.no_grad():
-            samples = self.tts.vocoder.decode(features[None])[0].float().cpu().numpy() / np.float32(gain)
-        peak = float(np.abs(samples).max())
-        if peak > 0.99:
-            samples = samples * np.float32(0.99 / peak)
-        return Audio(samples.astype(np.float32), self.tts.spec.sample_rate)
 
 
 def solves(chunks: Sequence[Chunk]) -> int:

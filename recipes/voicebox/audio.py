@@ -93,7 +93,8 @@ class AudioModel(nn.Module):
         if self.stride is None:
             return token
         apart = sinusoidal(s - t, self.config.body.width)
-        return token + self.stride(apart.to(self.stride.weight.dtype))
+        moved: Tensor = token + self.stride(apart.to(self.stride.weight.dtype))
+        return moved
 
     def _frames(self, hidden: Tensor, length: int) -> Tensor:
         """Tokens back to (B, T, C) frames."""
