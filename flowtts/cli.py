@@ -20,6 +20,7 @@ import typer
 from flowtts import __version__
 from flowtts.commands.align import align
 from flowtts.commands.bench import bench
+from flowtts.commands.convert import convert
 from flowtts.commands.edit import denoise, edit, fill
 from flowtts.commands.evaluate import evaluate
 from flowtts.commands.models import models
@@ -31,6 +32,7 @@ from flowtts.commands.say import say
 from flowtts.commands.terminal import Misuse, Terminal, Verb, debugging
 from flowtts.commands.train import train
 from flowtts.commands.vocode import vocode
+from flowtts.commands.voice import voice
 
 # typer brings its own click, or the separate one, depending on its version; both derive BadParameter from UsageError.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -42,7 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _verb in (
-    say, edit, fill, denoise, restyle, continue_, sample, align, prepare, train, vocode, evaluate, bench, models, replay
+    say, edit, fill, denoise, restyle, continue_, sample, voice, align, prepare, train, convert, vocode, evaluate,
+    bench, models, replay,
 ):  # fmt: skip
     app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 

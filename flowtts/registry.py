@@ -17,28 +17,54 @@ import torch
 from flowtts import checkpoint
 from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Spec, UserError, Vocoder
 
-RECIPES: Mapping[str, tuple[str, str]] = {"voicebox": ("flowtts.recipes.voicebox", "voicebox-small")}
+RECIPES: Mapping[str, tuple[str, str]] = {
+    "voicebox": ("flowtts.recipes.voicebox", "voicebox-small"),
+    "tortoise": ("flowtts.recipes.tortoise", "tortoise-small"),
+}
 """Name -> (module with ``load(folder, device, engine)``, shipped checkpoint)."""
 
 TASKS: tuple[str, ...] = ("say", "edit", "fill", "denoise", "restyle", "continue", "sample")
 """What recipes can be asked to do; each is a verb of the command line."""
 
-ABILITIES: Mapping[str, frozenset[str]] = {"voicebox": frozenset(TASKS)}
+ABILITIES: Mapping[str, frozenset[str]] = {
+    "voicebox": frozenset(TASKS),
+    "tortoise": frozenset({"say", "sample"}),
+}
 """Name of a recipe -> its tasks, so that they can be listed without importing it; equal to its ``tasks``."""
 
-VOCODERS: Mapping[str, str | None] = {"vocos": "vocos-16k", "griffin-lim": None}
-"""Name -> shipped checkpoint, or None if it has no weights."""
+VOCODERS: Mapping[str, str | None] = {"vocos": "vocos-16k", "univnet": None, "griffin-lim": None}
+"""Name -> shipped checkpoint, or None if it has none."""
+
+VOCODER_KINDS: Mapping[str, tuple[str, str]] = {
+    "vocos": ("flowtts.vocoders.vocos", "VocosVocoder"),
+    "univnet": ("flowtts.vocoders.univnet", "UnivNetVocoder"),
+}
+"""Kind of a checkpoint -> (module, class with ``load(folder)``) of the vocoder that reads it."""
 
 TRAINERS: Mapping[str, str] = {
     "voicebox": "flowtts.recipes.voicebox.train",
     "voicebox-duration": "flowtts.recipes.voicebox.train",
     "voicebox-fewstep": "flowtts.recipes.voicebox.distil",
+    "tortoise": "flowtts.recipes.tortoise.whole",
+    "tortoise-vqvae": "flowtts.recipes.tortoise.train",
+    "tortoise-ar": "flowtts.recipes.tortoise.train",
+    "tortoise-clvp": "flowtts.recipes.tortoise.train",
+    "tortoise-diffusion": "flowtts.recipes.tortoise.train",
 }
 """What ``flowtts train`` can train -> module with ``train(kind, manifests, out, …)``."""
 
-KINDS: Mapping[str, str] = {"voicebox": "voicebox"}
+CONVERTERS: Mapping[str, str] = {
+    "tortoise": "flowtts.recipes.tortoise.convert",
+    "univnet": "flowtts.vocoders.univnet",
+}
+"""What ``flowtts convert`` can read -> module with ``convert(source, out, *, dtype, others)``."""
+
+KINDS: Mapping[str, str] = {"voicebox": "voicebox", "tortoise": "tortoise"}
 """Kind of a checkpoint -> recipe that reads it."""
 
+
+JUDGES: Mapping[str, tuple[str, str]] = {"clvp": ("flowtts.recipes.tortoise.judge", "tortoise-small")}
+"""Name of a judge of takes -> (module with ``ClvpJudge``, shipped checkpoint)."""
 
 _DEFAULTS = {shipped for _, shipped in RECIPES.values()} | {shipped for shipped in VOCODERS.values() if shipped}
 
@@ -66,7 +92,7 @@ def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device 
     """A vocoder by its name or a folder.
 
     Args:
-        name: "vocos", "griffin-lim", or a checkpoint folder.
+        name: one of ``vocoders()``, or a checkpoint folder.
         spec: features it must read; decides what a vocoder without weights reads.
         device: where it computes.
 
@@ -79,13 +105,23 @@ def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device 
             raise UserError("griffin-lim reads mels and this model makes codes: take the model's codec")
         vocoder = import_module("flowtts.vocoders.griffin_lim").GriffinLim(*([] if spec is None else [spec]))
     else:
-        folder = _find(VOCODERS.get(str(name)) or name, "vocoder", VOCODERS)
-        vocoder = import_module("flowtts.vocoders.vocos").VocosVocoder.load(folder).to(device)
+        module, cls = VOCODER_KINDS[_vocoder_kind(folder := _vocoder_folder(name))]
+        vocoder = getattr(import_module(module), cls).load(folder).to(device)
     if spec is not None and vocoder.spec != spec:
         raise UserError(
             f"the vocoder {name} does not fit: {_mismatch(vocoder.spec, spec)}; take one made for these features"
         )
     return vocoder
+
+
+def load_judge(name: str) -> Any:
+    """What judges takes by their text, by its name: see ``flowtts.judge.Judge``.
+
+    Raises:
+        UserError: its checkpoint is not installed.
+    """
+    module, shipped = JUDGES[name]
+    return import_module(module).ClvpJudge.load(_find(shipped, "judge", JUDGES))
 
 
 def load_metric(name: str, **context: Any) -> Metric:
@@ -112,6 +148,18 @@ def trainer(name: str) -> Callable[..., Any]:
     if name not in TRAINERS:
         raise UserError(_unknown("recipe", name, TRAINERS))
     found: Callable[..., Any] = import_module(TRAINERS[name]).train
+    return found
+
+
+def converter(name: str) -> Callable[..., Path]:
+    """The function that makes a checkpoint of published files: (source, out, *, dtype, others).
+
+    Raises:
+        UserError: no such converter.
+    """
+    if name not in CONVERTERS:
+        raise UserError(_unknown("converter", name, CONVERTERS))
+    found: Callable[..., Path] = import_module(CONVERTERS[name]).convert
     return found
 
 
@@ -145,6 +193,26 @@ def _find(name: PathLike, what: str, known: Mapping[str, Any]) -> Path:
             f"the {what} {name} belongs to flowtts and is not installed: install flowtts again, or give a folder"
         )
     raise UserError(_unknown(what, str(name), {**known, **dict.fromkeys(checkpoint.shipped())}))
+
+
+def _vocoder_folder(name: PathLike) -> Path:
+    """The checkpoint folder of a vocoder with weights."""
+    if str(name) in VOCODERS and VOCODERS[str(name)] is None and not Path(name).is_dir():
+        raise UserError(
+            f"no weights of {name} come with flowtts: convert published ones (flowtts convert {name} --help) and give "
+            "the folder that this makes"
+        )
+    return _find(VOCODERS.get(str(name)) or name, "vocoder", VOCODERS)
+
+
+def _vocoder_kind(folder: Path) -> str:
+    """What kind of vocoder a folder holds; published weights of Vocos lie beside a config.yaml of their own."""
+    if (folder / "pytorch_model.bin").is_file():
+        return "vocos"
+    kind = str(checkpoint.read_header(folder)["kind"])
+    if kind not in VOCODER_KINDS:
+        raise UserError(f"{folder} is a checkpoint of kind {kind}, not {' or '.join(VOCODER_KINDS)}; choose a vocoder")
+    return kind
 
 
 def _mismatch(has: Spec, wanted: Spec) -> str:

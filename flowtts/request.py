@@ -12,8 +12,11 @@ from flowtts.solve.integrate import solver_named
 from flowtts.solve.strength import Guidance
 from flowtts.types import Audio, PathLike, Sampling, UserError
 
-RANKERS: Mapping[str, str] = {"wer": "wer", "sim": "sim-o"}
-"""What can decide between takes -> the metric it is."""
+RANKERS: Mapping[str, str | None] = {"wer": "wer", "sim": "sim-o", "clvp": None}
+"""What can decide between takes -> the metric it is; CLVP is a network that knows phones (``flowtts.judge``)."""
+
+MOST_TAKES = 512
+"""Of one request."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Request:
         speed: above 1 is faster.
         duration: seconds the whole must last, or None.
         best_of: takes.
-        rank: what decides between takes.
+        rank: what decides between takes; "" leaves it to the recipe.
+        decoding: how an autoregressive recipe draws, as ``flowtts.decode.Decoding`` is spelled; None as it recommends.
         lexicon: file of own pronunciations.
     """
 
@@ -41,7 +45,8 @@ class Request:
     speed: float = 1.0
     duration: float | None = None
     best_of: int = 1
-    rank: str = "wer"
+    rank: str = ""
+    decoding: str | None = None
     lexicon: PathLike | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +55,7 @@ class Request:
         if self.duration is not None and not 0.1 <= self.duration <= 3600:
             raise UserError(f"duration is from 0.1 to 3600 seconds, not {self.duration:g}")
         check(self.seed, self.sampling, self.best_of)
-        if self.rank not in RANKERS:
+        if self.rank and self.rank not in RANKERS:
             raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
 
 
@@ -60,8 +65,8 @@ def check(seed: int, sampling: Sampling, best_of: int) -> None:
     Raises:
         UserError: one is out of range, or there is no such solver or grid.
     """
-    if not 1 <= best_of <= 100:
-        raise UserError(f"best-of is from 1 to 100, not {best_of}")
+    if not 1 <= best_of <= MOST_TAKES:
+        raise UserError(f"best-of is from 1 to {MOST_TAKES}, not {best_of}")
     if not 0 <= seed < 2**63:
         raise UserError(f"seed is a whole number from 0 to 2^63 - 1, not {seed}")
     if not 1 <= sampling.steps <= 1000:

@@ -79,7 +79,7 @@ def _say(tts: Pipeline, settings: Mapping[str, Any], options: Mapping[str, Any])
     voice = settings["voice"]
     return tts.say(
         settings["text"], voice=voice["name"], voice_text=voice["text"], speed=settings["speed"],
-        duration=settings["duration"], **options,
+        duration=settings["duration"], decoding=settings.get("decoding"), **options,
     )  # fmt: skip
 
 
@@ -108,7 +108,8 @@ def _continue(tts: Pipeline, settings: Mapping[str, Any], options: Mapping[str, 
 
 
 def _sample(tts: Pipeline, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Speech:
-    return tts.sample(settings["text"], 1, settings["durations"], **options)[0]
+    drawn = {"decoding": settings["decoding"]} if settings.get("decoding") is not None else {}
+    return tts.sample(settings["text"], 1, settings["durations"], **drawn, **options)[0]
 
 
 _VERBS: Mapping[str, Callable[[Pipeline, Mapping[str, Any], Mapping[str, Any]], Speech | Edited]] = {

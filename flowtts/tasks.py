@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from flowtts.decode import Decoding
+from flowtts.latents import Latents
 from flowtts.registry import TASKS, can
-from flowtts.types import Generated, Phone, Recipe, Sampling, UserError, Utterance
+from flowtts.text import Analysis
+from flowtts.types import Audio, Generated, Phone, Recipe, Sampling, TimedRecipe, UserError, Utterance
 
 _DOES = {
     "say": "speak a text",
@@ -31,7 +34,7 @@ class Infilling(Protocol):
     tasks: frozenset[str]
 
     def durations(self, phones: Sequence[Phone], prompt: object, rng: torch.Generator) -> Tensor:
-        """As ``Recipe.durations``."""
+        """As ``TimedRecipe.durations``."""
         ...
 
     def fill_durations(self, phones: Sequence[Phone], known: Tensor, given: Tensor, rng: torch.Generator) -> Tensor:
@@ -53,7 +56,7 @@ class Infilling(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Saying:
-    """One utterance to say; see ``Recipe.say``."""
+    """One utterance to say; see ``TimedRecipe.say``."""
 
     phones: tuple[Phone, ...]
     durations: Tensor
@@ -71,7 +74,7 @@ class Batched(Protocol):
         ...
 
     def say_many(self, sayings: Sequence[Saying], sampling: Sampling) -> list[Generated]:
-        """As ``Recipe.say`` for each, up to rounding."""
+        """As ``TimedRecipe.say`` for each, up to rounding."""
         ...
 
 
@@ -79,9 +82,99 @@ class Batched(Protocol):
 class Diverse(Protocol):
     """A recipe with more than one model of durations."""
 
-    def with_durations(self, variant: str) -> Recipe:
+    def with_durations(self, variant: str) -> TimedRecipe:
         """The same recipe, its durations from "regression" or "flow"."""
         ...
+
+
+class Spoken(Protocol):
+    """One take of a text that a free recipe has drawn and not yet made audible."""
+
+    @property
+    def frames(self) -> int:
+        """How long it is by itself."""
+        ...
+
+    @property
+    def network_calls(self) -> int:
+        """What drawing it cost, its share of what was drawn together."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A customary bargain between speed and quality.
+
+    Attributes:
+        best_of: takes.
+        steps: of the sampler.
+        guidance: as in ``Sampling``.
+    """
+
+    best_of: int
+    steps: int
+    guidance: float
+
+
+@runtime_checkable
+class FreeRecipe(Recipe, Protocol):
+    """A recipe whose speech lasts as long as it happens to last: autoregressive models.
+
+    It first draws any number of takes of a text, can judge them, and makes audible those that are wanted.
+    """
+
+    @property
+    def decoding(self) -> Decoding:
+        """What the checkpoint's author recommends for drawing."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, Preset]:
+        """By name."""
+        ...
+
+    def voice(self, clips: Sequence[Audio]) -> Latents:
+        """What the model knows of a voice, from recordings of it."""
+        ...
+
+    def random_voice(self, rng: torch.Generator) -> Latents:
+        """A voice that nobody has.
+
+        Raises:
+            UserError: the checkpoint has none.
+        """
+        ...
+
+    def draw(
+        self, analysis: Analysis, voice: Latents, decoding: Decoding, rngs: Sequence[torch.Generator]
+    ) -> Sequence[Spoken]:
+        """As many takes as there are generators; each depends on its own alone."""
+        ...
+
+    def judge(self, analysis: Analysis, takes: Sequence[Spoken]) -> Tensor:
+        """(takes,) how well each fits the text; more is better.
+
+        Raises:
+            UserError: the checkpoint has no judge.
+        """
+        ...
+
+    def render(
+        self, analysis: Analysis, take: Spoken, voice: Latents, sampling: Sampling, rng: torch.Generator, pace: float
+    ) -> Generated:
+        """Features of a take, ``pace`` times as long as it is; the durations are empty."""
+        ...
+
+
+def timed(recipe: Recipe, name: str | None = None) -> TimedRecipe:
+    """The recipe as one that times its phones.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not isinstance(recipe, TimedRecipe):
+        raise UserError(f"the model {name or recipe.name} does not time its phones beforehand: take one that does")
+    return recipe
 
 
 def require(recipe: Recipe, task: str, name: str | None = None) -> None:

@@ -75,14 +75,13 @@ class MelSpec:
         win_length: Hann window, samples.
         hop_length: samples per frame.
         n_mels: bands, the C of (B, T, C).
-        f_min: lowest band edge, Hz.
-        f_max: highest band edge, Hz.
-        floor: amplitudes below this are raised to it before the logarithm.
-        mean: subtracted from the log-mel.
-        std: divides the log-mel after the mean is subtracted.
+        f_min, f_max: lowest and highest band edge, Hz.
+        floor: what is below this is raised to it before the logarithm.
+        mean, std: subtracted from the log-mel, and what divides it then.
         scale: "slaney" or "htk", the mel scale.
         norm: "slaney" for area-normalised bands, "none" for unit peaks.
         center: see above.
+        power: 1 for bands of amplitudes, 2 for bands of powers.
     """
 
     sample_rate: int = 16_000
@@ -98,14 +97,15 @@ class MelSpec:
     scale: str = "slaney"
     norm: str = "slaney"
     center: bool = False
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.hop_length <= self.win_length <= self.n_fft:
             raise ValueError("a mel needs 0 < hop_length <= win_length <= n_fft")
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError("a mel needs 0 <= f_min < f_max <= sample_rate / 2")
-        if self.std <= 0 or self.floor <= 0:
-            raise ValueError("a mel needs a positive std and floor")
+        if self.std <= 0 or self.floor <= 0 or self.power not in (1.0, 2.0):
+            raise ValueError("a mel needs a positive std and floor, and a power of 1 or 2")
         if self.scale not in ("slaney", "htk") or self.norm not in ("slaney", "none"):
             raise ValueError("mel scale is slaney or htk, norm slaney or none")
 
@@ -286,7 +286,7 @@ class Generated:
 
 @runtime_checkable
 class Recipe(Protocol):
-    """A way of turning text and a voice into features."""
+    """A way of turning text and a voice into features: a `TimedRecipe`, or a ``flowtts.tasks.FreeRecipe``."""
 
     name: str
     tasks: frozenset[str]
@@ -305,6 +305,11 @@ class Recipe(Protocol):
     def sampling(self) -> Sampling:
         """What the checkpoint's author recommends; requests start from it."""
         ...
+
+
+@runtime_checkable
+class TimedRecipe(Recipe, Protocol):
+    """A recipe that knows how long every phone lasts before it speaks."""
 
     def durations(self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator) -> Tensor:
         """(L,) float frames predicted for ``phones``, in the context of the prompt's durations."""

@@ -69,6 +69,8 @@ def resolve(voice: PathLike, text: str | None) -> tuple[Path, str | None]:
         UserError: there is neither such a file nor such a name.
     """
     path, known = Path(voice), shipped()
+    if path.is_dir():
+        raise UserError(f"{voice} is a folder; give a recording or a shipped voice's name with --voice")
     if path.exists():
         return path, text
     if str(voice) in known:

@@ -104,7 +104,7 @@ class LogMel(nn.Module):
             raise ValueError(f"LogMel needs (N,) or (B, N) samples, not {tuple(samples.shape)}")
         magnitude = self.magnitude(samples if samples.ndim == 2 else samples[None])
         with torch.autocast(samples.device.type, enabled=False):
-            mel = magnitude @ self.filterbank
+            mel = (magnitude if self.spec.power == 1.0 else magnitude.square()) @ self.filterbank
             return (mel.clamp(min=self.spec.floor).log() - self.spec.mean) / self.spec.std
 
     def magnitude(self, samples: Tensor) -> Tensor:
@@ -122,5 +122,5 @@ class LogMel(nn.Module):
         return stft.abs().transpose(1, 2)[:, :count]
 
     def denormalise(self, features: Tensor) -> Tensor:
-        """Normalised features (…, C) -> natural logarithm of mel magnitudes."""
+        """Normalised features (…, C) -> natural logarithm of mel magnitudes (powers, if the spec says)."""
         return features * self.spec.std + self.spec.mean

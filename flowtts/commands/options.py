@@ -63,6 +63,27 @@ Guidance = Annotated[
         help="How closely to follow; 1 is none. Parts: interval=0.1:0.9, schedule=linear, rescale=0.7 …",
     ),
 ]  # fmt: skip
+def decoding_spelled(value: str | None) -> str | None:
+    """Typer callback: refuse what is no decoding."""
+    if value is None:
+        return None
+    from flowtts.decode import Decoding as Drawing
+    from flowtts.types import UserError
+
+    try:
+        Drawing.parse(value)
+    except UserError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    return value
+
+
+Decoding = Annotated[
+    str | None,
+    typer.Option(
+        "--decoding", metavar="PART=VALUE[,…]", callback=decoding_spelled,
+        help="How tokens are drawn: temperature=0.8,top_p=0.8,top_k=0,typical=0,min_p=0,repetition=2 …",
+    ),
+]  # fmt: skip
 BestOf = Annotated[int, typer.Option("--best-of", min=1, max=100, help="Candidates to choose among.")]
 Sidecar = Annotated[bool, typer.Option("--sidecar/--no-sidecar", help="Write OUT.json, for replay.")]
 WordsFile = Annotated[

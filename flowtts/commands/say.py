@@ -13,7 +13,7 @@ import typer
 
 from flowtts.commands.options import (
     LONGEST,
-    BestOf,
+    Decoding,
     Device,
     Engine,
     Grid,
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
 
 class Rank(str, Enum):
-    """What chooses among candidates: the words that are heard, or the voice."""
+    """What chooses among candidates: the words that are heard, the voice, or a network that knows the text."""
 
     wer = "wer"
     sim = "sim"
+    clvp = "clvp"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ class _Request:
     guidance: str | None
     speed: float
     duration: float | None
-    best_of: int
-    rank: str
+    best_of: int | None
+    rank: str | None
+    preset: str | None
+    decoding: str | None
     lexicon: Path | None
 
     def plan(self, tts: Pipeline, text: str) -> Plan:
@@ -70,7 +73,7 @@ class _Request:
         return tts.plan(
             text, voice=self.voice, voice_text=self.voice_text, seed=self.seed, steps=self.steps, solver=self.solver,
             grid=self.grid, guidance=self.guidance, speed=self.speed, duration=self.duration, best_of=self.best_of,
-            rank=self.rank, lexicon=self.lexicon,
+            rank=self.rank, preset=self.preset, decoding=self.decoding, lexicon=self.lexicon,
         )  # fmt: skip
 
     def say(self, tts: Pipeline, text: str) -> Speech:
@@ -78,7 +81,7 @@ class _Request:
         return tts.say(
             text, voice=self.voice, voice_text=self.voice_text, seed=self.seed, steps=self.steps, solver=self.solver,
             grid=self.grid, guidance=self.guidance, speed=self.speed, duration=self.duration, best_of=self.best_of,
-            rank=self.rank, lexicon=self.lexicon,
+            rank=self.rank, preset=self.preset, decoding=self.decoding, lexicon=self.lexicon,
         )  # fmt: skip
 
 
@@ -87,7 +90,7 @@ def say(
     text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
     lines: Annotated[Path | None, typer.Option(help="A text file: one recording per line, 0001.wav …")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; a folder with --lines.")] = None,
-    voice: Annotated[str | None, typer.Option(help="A recording of the voice, or a shipped voice's name.")] = None,
+    voice: Annotated[str | None, typer.Option(help="A recording, a shipped voice's name; Tortoise: or a folder, or a kept voice.")] = None,
     voice_text: Annotated[str | None, typer.Option(help="What it says; recognised if not given.")] = None,
     model: Model = "voicebox",
     vocoder: VocoderName = "vocos",
@@ -98,8 +101,16 @@ def say(
     guidance: Guidance = None,
     speed: Annotated[float, typer.Option(min=0.25, max=4, callback=finite, help="2 is twice as fast.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0.1, max=LONGEST, callback=finite, help="Seconds.")] = None,
-    best_of: BestOf = 1,
-    rank: Annotated[Rank, typer.Option(help="What chooses: the words heard, or the likeness of the voice.")] = Rank.wer,
+    best_of: Annotated[
+        int | None, typer.Option("--best-of", min=1, max=512, help="Candidates to choose among.")
+    ] = None,
+    rank: Annotated[
+        Rank | None, typer.Option(help="What chooses: words heard, likeness of the voice, or CLVP; as the model wants.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Tortoise: ultra_fast, fast, standard or high_quality; other options go before.")
+    ] = None,
+    decoding: Decoding = None,
     lexicon: Lexicon = None,
     words: WordsFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show words, phones and times; make nothing.")] = False,
@@ -116,13 +127,12 @@ def say(
         raise Misuse("give either TEXT or --lines FILE")
     if voice_text is not None and voice is None:
         raise Misuse("--voice-text says what a recording says; give the recording with --voice")
-    if voice is not None and Path(voice).is_dir():
-        raise Misuse(f"{voice} is a folder; give a recording or a shipped voice's name with --voice")
     if lexicon is not None:
         existing_file(lexicon, "lexicon")
     request = _Request(
-        voice, voice_text, seed, steps, solver, grid, guidance, speed, duration, best_of, rank.value, lexicon
-    )
+        voice, voice_text, seed, steps, solver, grid, guidance, speed, duration, best_of,
+        None if rank is None else rank.value, preset, decoding, lexicon,
+    )  # fmt: skip
     if dry_run and words is not None:
         raise Misuse("--dry-run makes nothing to write --words of; leave one of them out")
     jobs = _jobs(text, lines, Outputs(Path("out.wav") if output is None else output, sidecar, words), output, voice)

@@ -107,7 +107,7 @@ class Corpus:
         """(T, C) normalised log-mel, through float16 if there is a cache: first and later reads are the same."""
         if self.cache is None:
             return self._compute(index)
-        path = self._place(index)
+        path = self.place(index)
         if path.is_file():
             try:
                 return torch.from_numpy(np.load(path, allow_pickle=False)).float()
@@ -124,11 +124,14 @@ class Corpus:
             part.unlink(missing_ok=True)
         return made.float()
 
-    def _place(self, index: int) -> Path:
+    def place(self, index: int) -> Path:
+        """The file of an utterance in the cache."""
         assert self.cache is not None
         cut = self.cuts[index]
         source = cut.cut.recording.sources[0].source if cut.cut.has_recording else ""
-        key = repr((cut.id, str(source), cut.cut.start, cut.seconds, self.level, sorted(asdict(self.spec).items())))
+        # A spec of amplitudes has the key that it had before there were powers: caches stay good.
+        spec = sorted(item for item in asdict(self.spec).items() if item != ("power", 1.0))
+        key = repr((cut.id, str(source), cut.cut.start, cut.seconds, self.level, spec))
         digest = hashlib.sha1(key.encode()).hexdigest()
         return self.cache / digest[:2] / f"{digest}.npy"
 

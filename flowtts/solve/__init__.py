@@ -4,6 +4,7 @@ from flowtts.solve.fitting import FittedGrid, fit_grid
 from flowtts.solve.graph import Graphs
 from flowtts.solve.grid import GRIDS, Grid, GridTable, grid_named, read_grid, resolved
 from flowtts.solve.guidance import (
+    Conditional,
     GuidedField,
     GuidedMap,
     Network,
@@ -18,7 +19,7 @@ from flowtts.solve.guidance import (
 from flowtts.solve.integrate import SOLVERS, Solution, solve, solver_named
 from flowtts.solve.inversion import RoundTrip, invert, round_trip
 from flowtts.solve.likelihood import LogLikelihood, log_likelihood
-from flowtts.solve.problem import Costed, FlowMap, Problem, Rng, Solver
+from flowtts.solve.problem import Costed, FlowMap, Problem, Ranged, Rng, Solver
 from flowtts.solve.reschedule import Rescheduled, reschedule
 from flowtts.solve.strength import Guidance
 from flowtts.solve.tableau import TABLEAUX, Tableau
@@ -27,6 +28,7 @@ __all__ = [
     "GRIDS",
     "SOLVERS",
     "TABLEAUX",
+    "Conditional",
     "Costed",
     "FittedGrid",
     "FlowMap",
@@ -42,6 +44,7 @@ __all__ = [
     "Prepared",
     "PreparedMap",
     "Problem",
+    "Ranged",
     "Rescheduled",
     "Rng",
     "RoundTrip",

@@ -93,6 +93,13 @@ def _logit_normal(u: Tensor, m: float) -> Tensor:
     return torch.sigmoid(m + torch.special.ndtri(u))
 
 
+def _whole(u: Tensor, intervals: float) -> Tensor:
+    if len(u) - 1 > intervals:
+        raise UserError(f"grid 'whole:{intervals:g}' has room for {intervals:g} steps, not {len(u) - 1}")
+    # From the data's end, where discrete diffusion models count from: halves round to their even steps.
+    return 1 - torch.round((1 - u) * intervals) / intervals
+
+
 def _pruned(steps: int) -> Tensor:
     points = {
         5: (0, 2, 4, 8, 16, 32),
@@ -128,7 +135,11 @@ PRUNED = Grid("pruned", _sway, parameter=-1.0, limits=_MONOTONE_SWAY, knots=_pru
 """Empirically pruned steps (EPSS, arXiv 2505.19931) for 5, 6, 7, 10, 12 and 16 steps, equal ones otherwise.
 The parameter is the sway applied on top; 0 keeps the published lists."""
 
-GRIDS: Mapping[str, Grid] = {grid.name: grid for grid in (UNIFORM, SWAY, COSINE, LOGIT_NORMAL, SHIFTED, PRUNED)}
+WHOLE = Grid("whole", _whole, parameter=3999.0, limits=(1.0, 1e6))
+"""Equal intervals, each time rounded to a multiple of 1 / n, n being the parameter. From the first to the last of the T
+steps of `flowtts.path.Discrete`, n = T - 1 keeps to steps the model was trained on (arXiv 2102.09672, section 4)."""
+
+GRIDS: Mapping[str, Grid] = {grid.name: grid for grid in (UNIFORM, SWAY, COSINE, LOGIT_NORMAL, SHIFTED, PRUNED, WHOLE)}
 """Every grid by name."""
 
 FITTED = "fitted"

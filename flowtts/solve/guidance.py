@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from flowtts.solve.problem import Ranged
 from flowtts.solve.strength import Guidance
-from flowtts.types import Condition, UserError
+from flowtts.types import UserError
 
-Network = Callable[[Tensor, Tensor, Condition], Tensor]
-"""(x (B, T, C), t (B,), condition of B items) -> velocity (B, T, C)."""
+
+class Conditional(Protocol):
+    """What a network is told beside x and t: a frozen dataclass of tensors of B items, like `flowtts.types.Condition`.
+
+    Networks and what they are told belong together; guidance only drops and stacks it.
+    """
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, True where the frame exists."""
+        ...
+
+    @property
+    def keep(self) -> Tensor:
+        """(B,) bool, False where everything is dropped."""
+        ...
+
+    def null(self) -> Conditional:
+        """The same with everything dropped."""
+        ...
+
+
+Network = Callable[[Tensor, Tensor, Any], Tensor]
+"""(x (B, T, C), t (B,), its `Conditional` of B items) -> velocity (B, T, C)."""
 
 
 class Prepared(Protocol):
@@ -49,7 +72,7 @@ class PreparedMap(Protocol):
 class Preparable(Protocol):
     """A network that computes once what depends neither on t nor on x."""
 
-    def prepare(self, cond: Condition) -> Prepared:
+    def prepare(self, cond: Any) -> Prepared:
         """The network with this condition."""
         ...
 
@@ -58,7 +81,7 @@ class Preparable(Protocol):
 class Separable(Protocol):
     """A network whose text can be dropped alone, for separate guidance by text and voice."""
 
-    def without_text(self, cond: Condition) -> Condition:
+    def without_text(self, cond: Any) -> Any:
         """The condition with its text unknown and its prompt kept."""
         ...
 
@@ -85,7 +108,7 @@ class GuidedField:
     """
 
     network: Network | Preparable
-    condition: Condition
+    condition: Conditional
     guidance: Guidance
     weak: Network | Preparable | None = None
     _ready: dict[tuple[str, ...], Prepared] = field(default_factory=dict, repr=False)
@@ -98,6 +121,13 @@ class GuidedField:
         """The velocity (B, T, C) at a scalar ``t`` (on the CPU: it decides what is run) and ``x`` (B, T, C)."""
         now = float(t)
         return self._mix(now, x, [self._prepared(part)(t, x) for part in _batches(self._branches(now))])
+
+    def share(self, t: Tensor) -> Tensor | None:
+        """Where the latest evaluation, at ``t``, puts the variance of a step: what the conditional branch says."""
+        parts = _batches(self._branches(float(t)))
+        first = self._prepared(parts[0]) if parts else None
+        share = first.share(t) if isinstance(first, Ranged) else None
+        return None if share is None else share[: len(self.condition.keep)]
 
     def _branches(self, t: float) -> tuple[str, ...]:
         """Those that count at ``t``, in the order in which they are stacked."""
@@ -115,12 +145,13 @@ class GuidedField:
             self._ready[branches] = _prepare(network, _concatenate(conditions))
         return self._ready[branches]
 
-    def _condition(self, branch: str) -> Condition:
+    def _condition(self, branch: str) -> Conditional:
         if branch == _NULL:
             return self.condition.null()
         if branch == _VOICE:
             assert isinstance(self.network, Separable)
-            return self.network.without_text(self.condition)
+            without: Conditional = self.network.without_text(self.condition)
+            return without
         return self.condition
 
     def _mix(self, t: float, x: Tensor, made: Sequence[Tensor]) -> Tensor:
@@ -168,7 +199,7 @@ class GuidedMap(GuidedField):
 
 def guided(
     network: Network | Preparable,
-    cond: Condition,
+    cond: Conditional,
     guidance: Guidance | float | str,
     weak: Network | Preparable | None = None,
 ) -> GuidedField:
@@ -225,7 +256,7 @@ class _Plain:
     """A network that cannot be prepared, with its condition of k B items."""
 
     network: Network
-    condition: Condition
+    condition: Conditional
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         times = len(self.condition.keep) // len(x)
@@ -235,7 +266,7 @@ class _Plain:
         return self.network(stacked, at, self.condition)
 
 
-def _prepare(network: Network | Preparable, cond: Condition) -> Prepared:
+def _prepare(network: Network | Preparable, cond: Conditional) -> Prepared:
     return network.prepare(cond) if isinstance(network, Preparable) else _Plain(network, cond)
 
 
@@ -245,10 +276,14 @@ def _batches(branches: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [part for part in (own, branches[len(own) :]) if part]
 
 
-def _concatenate(conditions: Sequence[Condition]) -> Condition:
+def _concatenate(conditions: Sequence[Conditional]) -> Conditional:
+    first: Any = conditions[0]
     if len(conditions) == 1:
         return conditions[0]
-    return Condition(*(torch.cat([getattr(c, f.name) for c in conditions]) for f in fields(Condition)))
+    stacked: Conditional = type(first)(
+        *(torch.cat([getattr(cond, f.name) for cond in conditions]) for f in fields(first))
+    )
+    return stacked
 
 
 def _inner(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ SOLVERS: Mapping[str, Solver] = {
     "dpm++1": Diffusion("dpm++1"),
     "dpm++2m": Diffusion("dpm++2m", order=2),
     "ddim": Diffusion("ddim", tunable=True),
-    "ddpm": Diffusion("ddpm", eta=1.0),
+    "ddpm": Diffusion("ddpm", eta=1.0, learned=True),
     "sde-dpm++1": Diffusion("sde-dpm++1", eta=1.0, noising="sde", tunable=True),
     "sde-dpm++2m": Diffusion("sde-dpm++2m", order=2, eta=1.0, noising="sde", tunable=True),
     "euler-maruyama": EulerMaruyama(),

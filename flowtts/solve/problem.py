@@ -38,6 +38,15 @@ class FlowMap(Protocol):
         ...
 
 
+@runtime_checkable
+class Ranged(Protocol):
+    """A field whose network learnt how much noise a step takes (arXiv 2102.09672, eq. 15)."""
+
+    def share(self, t: Tensor) -> Tensor | None:
+        """What the latest evaluation, at ``t``, said: (B, T, C), 0 the least variance and 1 the greatest; or None."""
+        ...
+
+
 class Solver(Protocol):
     """A way of following a field. It sees the whole grid, so that multistep methods fit as well."""
 
@@ -91,6 +100,10 @@ class Metered:
                 "(euler, midpoint), or a few-step checkpoint"
             )
         return self._counted(t, x, self.field.average(t, s, self._shown(x)))
+
+    def share(self, t: Tensor) -> Tensor | None:
+        """Where in its range the latest evaluation, at ``t``, puts the variance of a step, if the field knows."""
+        return self.field.share(t) if isinstance(self.field, Ranged) else None
 
     def _shown(self, x: Tensor) -> Tensor:
         if x.dtype == self.dtype or torch.is_grad_enabled():

@@ -22,7 +22,7 @@ from flowtts.types import UserError
 
 
 class _Step(NamedTuple):
-    """x' = of_x x + of_v v + change (D - D_before) + noise z, with D = data_x x + data_v v."""
+    """x' = of_x x + of_v v + change (D - D_before) + noise exp(share spread) z, with D = data_x x + data_v v."""
 
     of_x: float
     of_v: float
@@ -30,6 +30,7 @@ class _Step(NamedTuple):
     data_v: float
     change: float
     noise: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Diffusion:
     lie k = sqrt(1 - eta^2 (1 - exp(-2h))), DDIM's (arXiv 2010.02502, eq. 16), and k = exp(-eta h), that of the
     reverse SDE (SDE-DPM-Solver++, arXiv 2211.01095, eq. 18 and 19, for eta = 1). One evaluation per step.
 
+    Where the network learnt the variance of its steps, ``learned`` takes it: its share v of the logarithm between the
+    posterior's, beta~ = sigma_t^2 (1 - k^2), and the step's own, beta = beta~ (sigma_s / sigma_t)^2 (arXiv 2102.09672,
+    eq. 15). Other fields keep beta~.
+
     Order 2 falls back to 1 at the first step, at the last (whose h is large or infinite) and beside infinite lambdas.
 
     Attributes:
@@ -53,6 +58,7 @@ class Diffusion:
         eta: how much noise; 0 none, 1 that of the reverse process.
         noising: which of the two formulas for k.
         tunable: whether users may write eta after a colon.
+        learned: whether the network's own variance counts.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Diffusion:
     eta: float = 0.0
     noising: Literal["ddim", "sde"] = "ddim"
     tunable: bool = False
+    learned: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -107,7 +114,10 @@ class Diffusion:
             growth = h[1:] / (2 * h[:-1])
             # Inside, between an infinite step and the last: everything else is first order.
             change[1:-1] = torch.where(growth.isfinite(), weight[1:] * growth, 0.0)[:-1]
-        return _table(x, v, data_x, data_v, change, noise)
+        spread = torch.zeros_like(noise)
+        if self.learned:
+            spread = torch.where(noise > 0, torch.log(here.sigma / there.sigma), 0.0)
+        return _table(x, v, data_x, data_v, change, noise, spread)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ class EulerMaruyama:
         zero = torch.zeros_like(h)
         x, v = mix(here, zero, -h * churn)
         noise = torch.sqrt((2 * churn * here.sigma * h).clamp(min=0))
-        return _run(problem, _table(1 + x, h + v, zero, zero, zero, noise))
+        return _run(problem, _table(1 + x, h + v, zero, zero, zero, noise, zero))
 
 
 def _split(at: Coefficients) -> tuple[Coefficients, Coefficients]:
@@ -196,6 +206,10 @@ def _run(problem: Problem, steps: Sequence[_Step]) -> Tensor:
                 after = torch.add(after, before, alpha=-step.change, out=room)
             before = data
         if step.noise:
-            after = torch.add(after, problem.noise(noise), alpha=step.noise, out=room)
+            drawn = problem.noise(noise)
+            share = problem.field.share(t) if step.spread else None
+            if share is not None:
+                drawn = torch.mul(drawn, torch.exp(share * step.spread), out=noise)
+            after = torch.add(after, drawn, alpha=step.noise, out=room)
         x, room, spare = after, spare, room
     return x

@@ -24,6 +24,7 @@ from flowtts.text.symbols import SYMBOLS
 from flowtts.train import Run, Sample, fit
 from flowtts.train_config import TrainConfig
 from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, MelSpec, PathLike, Sampling, UserError
+from flowtts.validate import Validate
 
 from . import AUDIO_KIND, DURATION_KIND
 from .audio import AudioModel
@@ -164,7 +165,7 @@ def _watchers(
             run.data.valid, spec, max_frames_per_batch=run.data.max_frames_per_batch, seed=0,
             max_frames=run.data.max_frames, cache=run.data.cache,
         )(0)  # fmt: skip
-        watchers.append(_Validate(tuple(islice(held_out, 16))))
+        watchers.append(Validate(tuple(islice(held_out, 16))))
     if not watchers:
         return None
 
@@ -172,21 +173,6 @@ def _watchers(
         return {name: value for w in watchers for name, value in (w(step, network) or {}).items()}
 
     return watch
-
-
-@dataclass(frozen=True, eq=False)
-class _Validate:
-    """The loss on fixed batches, always with the same masks, noise and times."""
-
-    batches: Sequence[Batch]
-
-    def __call__(self, step: int, network: nn.Module) -> Mapping[str, float]:
-        assert isinstance(network, (AudioModel, DurationModel))
-        device = next(network.parameters()).device
-        rng = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            losses = [float(network.loss(batch.to(device), rng)["loss"]) for batch in self.batches]
-        return {"valid_loss": sum(losses) / len(losses)}
 
 
 @dataclass(frozen=True, eq=False)

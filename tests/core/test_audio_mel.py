@@ -76,6 +76,39 @@ def test_delay_by_a_hop_is_a_delay_by_a_frame() -> None:
     assert torch.allclose(mel(noise)[0, 6:-6], mel(noise[160:])[0, 5:-6], atol=1e-3)
 
 
+def test_powers_in_place_of_amplitudes() -> None:
+    """A pure tone's energy lies in few bins: doubling it is four times the power, and the bands are of squares."""
+    spec = replace(VOICEBOX_MEL, mean=0.0, std=1.0, power=2.0)
+    noise = 0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(9))
+    mel = LogMel(spec)
+    assert torch.allclose(mel(2 * noise) - mel(noise), torch.tensor(math.log(4)), atol=1e-4)
+    squares = mel.magnitude(noise) ** 2 @ mel_filterbank(spec)
+    assert torch.allclose(mel(noise), squares.clamp(min=spec.floor).log(), atol=1e-5)
+    with pytest.raises(ValueError, match="power of 1 or 2"):
+        replace(spec, power=3.0)
+
+
+def test_powers_equal_torchaudio() -> None:
+    transforms = require("torchaudio.transforms", "")
+    spec = MelSpec(
+        sample_rate=22_050,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=256,
+        f_max=8000.0,
+        scale="htk",
+        center=True,
+        power=2.0,
+    )
+    theirs = transforms.MelSpectrogram(
+        sample_rate=22_050, n_fft=1024, hop_length=256, win_length=1024, power=2, f_min=0, f_max=8000, n_mels=80,
+        norm="slaney",
+    )  # fmt: skip
+    noise = 0.1 * torch.randn(2, 12_000, generator=torch.Generator().manual_seed(10))
+    expected = theirs(noise).clamp(min=1e-5).log().transpose(1, 2)
+    assert torch.allclose(LogMel(spec)(noise), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 def test_mel_scales_invert(scale: str) -> None:
     hz = torch.tensor([0.0, 60.0, 999.0, 1000.0, 4000.0, 12_000.0], dtype=torch.float64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,17 @@ def test_features_are_those_of_the_spec_at_the_training_level(manifest: Path) ->
     assert torch.allclose(plain, LogMel(VOICEBOX_MEL)(torch.from_numpy(samples))[0], atol=1e-4)
     other = Corpus(corpus.cuts, VOCOS_MEL)
     assert other[3].features.shape == (other.frames(3), 100) and int(other[3].durations.sum()) == other.frames(3)
+
+
+def test_places_in_the_cache_are_those_of_before_there_were_powers(manifest: Path, tmp_path: Path) -> None:
+    cuts = list(read_cuts(manifest))
+    corpus = Corpus(cuts, VOICEBOX_MEL, cache=tmp_path)
+    cut = cuts[0]
+    spec = sorted((key, x) for key, x in asdict(VOICEBOX_MEL).items() if key != "power")
+    source = str(cut.cut.recording.sources[0].source)
+    key = repr((cut.id, source, cut.cut.start, cut.seconds, True, spec))
+    assert corpus.place(0).stem == hashlib.sha1(key.encode()).hexdigest()
+    assert Corpus(cuts, replace(VOICEBOX_MEL, power=2.0), cache=tmp_path).place(0) != corpus.place(0)
 
 
 def test_cached_features_are_made_once_and_stay_the_same(manifest: Path, tmp_path: Path) -> None:
