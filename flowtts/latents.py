@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,10 @@ def read_latents(path: PathLike, model: str) -> Latents:
         raise UserError(f"cannot read the voice {path}: {str(error).splitlines()[0]}") from None
     if about.get("format") != _FORMAT:
         raise UserError(f"{path} is no voice that flowtts wrote; make one with flowtts voice")
-    found = Latents(tensors, about.get("model", ""), float(about.get("gain", "1")))
+    try:
+        found = Latents(tensors, about["model"], float(about["gain"]))
+    except (KeyError, ValueError):
+        raise UserError(f"the voice {path} is broken; make it again with flowtts voice") from None
     if found.model != model:
         raise UserError(
             f"the voice {path} was made with the weights {found.model}, these are {model}: make it again from its clips"
@@ -80,7 +84,7 @@ def read_latents(path: PathLike, model: str) -> Latents:
 
 
 def mix(parts: Sequence[tuple[Latents, float]]) -> Latents:
-    """The weighted mean of voices of one model.
+    """The weighted mean of voices of one model; of their gains it is the geometric one.
 
     Args:
         parts: voices and weights, which need not add up to 1.
@@ -98,4 +102,5 @@ def mix(parts: Sequence[tuple[Latents, float]]) -> Latents:
         name: sum((voice.tensors[name] * (weight / total) for voice, weight in parts), first.tensors[name] * 0)
         for name in first.tensors
     }
-    return Latents(tensors, first.model, sum(voice.gain * weight / total for voice, weight in parts))
+    gain = math.prod(voice.gain ** (weight / total) for voice, weight in parts)
+    return Latents(tensors, first.model, gain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
@@ -17,26 +17,23 @@ from torch import Tensor
 from flowtts import __version__
 from flowtts import voice as voices
 from flowtts.align import round_to_total
-from flowtts.decode import Decoding
 from flowtts.device import choose_device as choose_device
 from flowtts.edit.request import EditRequest, Progress, make_edit_request
 from flowtts.edit.result import Edited
 from flowtts.edit.studio import Studio
 from flowtts.free import FreeSpeaker
-from flowtts.latents import Latents, mix
-from flowtts.listening import Heard, listen
+from flowtts.judge import Ranker
+from flowtts.latents import Latents
 from flowtts.planning import analyse, audible
-from flowtts.registry import load_metric, load_recipe, load_vocoder
-from flowtts.request import RANKERS, Request
+from flowtts.registry import load_recipe, load_vocoder
+from flowtts.request import Request
 from flowtts.request import derive as derive
 from flowtts.request import make_request as make_request
 from flowtts.sidecar import replay as replay
 from flowtts.speech import Candidate, Chunk, Plan, Speech
 from flowtts.tasks import Batched, FreeRecipe, Saying, infilling, require, timed
 from flowtts.text import FrontEnd
-from flowtts.types import Audio, Generated, Item, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
-
-DEFAULT_VOICE = "rms"
+from flowtts.types import Audio, Generated, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
 
 
 class Pipeline:
@@ -63,7 +60,9 @@ class Pipeline:
         self.spec = vocoder.spec
         self.engine: str = getattr(recipe, "engine", "eager")
         self._voices: dict[Any, voices.Voice] = {}
-        self._clips: dict[Any, Heard] = {}
+        self._free: FreeSpeaker | None = None
+        if isinstance(recipe, FreeRecipe):
+            self._free = FreeSpeaker(recipe, self.sound, self.spec, self._about())
 
     def say(self, text: str, progress: Callable[[int, int], None] | None = None, **options: Any) -> Speech:
         """Say a text. Options are the attributes of ``Request`` and ``Sampling``, by name.
@@ -80,30 +79,31 @@ class Pipeline:
         """
         request = self._request(text, options)
         frontend = self._reader(request)
-        if isinstance(self.recipe, FreeRecipe):
-            return self._free(self.recipe).say(request, frontend, self._heard(self.recipe, request), progress)
+        if self._free is not None:
+            return self._free.say(request, frontend, progress)
         voice = self._voice(request)
         plan = self._plan(request, frontend, voice)
+        ranker = Ranker(request.rank, voice.audio) if request.best_of > 1 else None
         started = time.perf_counter()
-        seeds = [request.seed, *(derive(request.seed, "take", take) for take in range(1, request.best_of))]
+        seeds = request.seeds
         takes = self._render(plan, voice, request.sampling, seeds, progress)
         seconds = time.perf_counter() - started
-        scored = [
-            Candidate(seed, self._scores(request, plan, voice, audio, frontend))
-            for seed, (audio, _, _) in zip(seeds, takes, strict=True)
-        ]
-        best = self._best(request, scored)
+        best, scores = 0, [dict[str, float]() for _ in seeds]
+        if ranker is not None:
+            analyses = [analysis for _, analysis in analyse(frontend, request.text)]
+            scores = [ranker(audio, analyses) for audio, _, _ in takes]
+            best = ranker.best(scores)
         audio = takes[best][0]
         return Speech(
             audio, plan, seeds[best], sum(t[1] for t in takes), sum(t[2] for t in takes),
-            seconds / max(audio.seconds * len(takes), 1e-9), scored,
+            seconds / max(audio.seconds * len(takes), 1e-9), list(map(Candidate, seeds, scores)),
         )  # fmt: skip
 
     def plan(self, text: str, **options: Any) -> Plan:
         """What ``say`` would say: normalised text, phones, durations and chunks, without audio."""
         request = self._request(text, options)
-        if isinstance(self.recipe, FreeRecipe):
-            return self._free(self.recipe).plan(request, self._reader(request), self._heard(self.recipe, request))
+        if self._free is not None:
+            return self._free.plan(request, self._reader(request))
         return self._plan(request, self._reader(request), self._voice(request))
 
     def voice(self, recordings: Sequence[PathLike | Audio]) -> Latents:
@@ -112,13 +112,9 @@ class Pipeline:
         Raises:
             UserError: the model keeps no voices, or a recording is of no use.
         """
-        if not isinstance(self.recipe, FreeRecipe):
+        if self._free is None:
             raise UserError(f"the model {self.name} follows recordings and keeps no voices: give it the recording")
-        recipe = self.recipe
-        heard = [listen(recording, self.spec.sample_rate, self.hash, recipe.voice) for recording in recordings]
-        if len(heard) == 1:
-            return heard[0].latents
-        return mix([(voice.latents, max(voice.clips, 1)) for voice in heard])
+        return self._free.voice(recordings)
 
     def edit(
         self, recording: PathLike | Audio, text: str, to: str, progress: Progress | None = None, **options: Any
@@ -189,63 +185,28 @@ class Pipeline:
         """Say a text n times without a voice to follow: each time another voice. See ``flowtts.sample``."""
         from flowtts.sample import GUIDANCE, SampleRequest, sample
 
-        if isinstance(self.recipe, FreeRecipe):
-            return self._sample_free(self.recipe, text, n, durations, progress, options)
+        if self._free is not None:
+            if durations != "regression":
+                raise UserError(f"the model {self.name} has no durations {durations!r}: leave out --durations")
+            if options.get("voice") is not None:
+                raise UserError("sample makes voices up: leave out the voice, or say the text with it")
+            asked = self._request(text, options)
+            return self._free.sample(asked, self._reader(asked), n, progress)
         request = make_edit_request(options, replace(self.recipe.sampling, guidance=GUIDANCE))
         return sample(self._studio("sample", request), SampleRequest(text, n, durations, request), progress)
 
-    def _request(self, text: str, options: dict[str, Any]) -> Request:
-        """What is asked for, presets resolved and what is left open decided by the recipe."""
+    def _request(self, text: str, options: Mapping[str, Any]) -> Request:
+        """What is asked for; what is left open, the recipe decides."""
         require(self.recipe, "say", self.name)
-        recipe, preset, given = self.recipe, options.get("preset"), {k: v for k, v in options.items() if k != "preset"}
-        if preset is not None:
-            if not isinstance(recipe, FreeRecipe):
-                raise UserError(f"the model {self.name} has no presets: leave out --preset and give --steps")
-            if preset not in recipe.presets:
-                raise UserError(f"no preset {preset!r}; there are {', '.join(recipe.presets)}")
-            values = vars(recipe.presets[preset])
-            given |= {name: value for name, value in values.items() if given.get(name) is None}
-        request = make_request(text, recipe.sampling, **given)
-        if isinstance(recipe, FreeRecipe):
-            if request.decoding is not None:
-                Decoding.parse(request.decoding, recipe.decoding)
-            return replace(request, rank=request.rank or "clvp")
+        if self._free is not None:
+            return self._free.request(text, options)
+        given = dict(options)
+        if given.pop("preset", None) is not None:
+            raise UserError(f"the model {self.name} has no presets: leave out --preset and give --steps")
+        request = make_request(text, self.recipe.sampling, **given)
         if request.decoding is not None:
             raise UserError(f"the model {self.name} draws no tokens: leave out --decoding")
         return replace(request, rank=request.rank or "wer")
-
-    def _free(self, recipe: FreeRecipe) -> FreeSpeaker:
-        about = {
-            "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name, "engine": self.engine
-        }  # fmt: skip
-        return FreeSpeaker(recipe, self.sound, self._score, self.spec.frame_rate, about)
-
-    def _heard(self, recipe: FreeRecipe, request: Request) -> Heard:
-        reference = request.voice if request.voice is not None else DEFAULT_VOICE
-        key = (reference if isinstance(reference, Audio) else str(reference), "latents")
-        if key not in self._clips:
-            self._clips[key] = listen(reference, self.spec.sample_rate, self.hash, recipe.voice)
-        return self._clips[key]
-
-    def _sample_free(
-        self, recipe: FreeRecipe, text: str, n: int, durations: str, progress: Progress | None, options: dict[str, Any]
-    ) -> list[Speech]:
-        if not 1 <= n <= 1000:
-            raise UserError(f"n is from 1 to 1000, not {n}")
-        if durations != "regression":
-            raise UserError(f"the model {self.name} has no durations {durations!r}: leave out --durations")
-        made = []
-        request = self._request(text, options)
-        for index in range(n):
-            seed = request.seed if index == 0 else derive(request.seed, "sample", index)
-            latents = recipe.random_voice(torch.Generator().manual_seed(derive(seed, "voice", 0)))
-            heard = Heard("random", latents, 1.0, None, latents.hash, 0)
-            speech = self._free(recipe).say(replace(request, seed=seed), self._reader(request), heard)
-            settings = {**speech.plan.settings, "verb": "sample", "durations": durations}
-            made.append(replace(speech, plan=replace(speech.plan, settings=settings)))
-            if progress is not None:
-                progress(index + 1, n)
-        return made
 
     def _studio(self, task: str, request: EditRequest) -> Studio:
         filler = infilling(self.recipe, task, self.name)
@@ -256,7 +217,7 @@ class Pipeline:
         return FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
 
     def _voice(self, request: Request) -> voices.Voice:
-        return self._prepared(request.voice if request.voice is not None else DEFAULT_VOICE, request.voice_text)
+        return self._prepared(request.voice, request.voice_text)
 
     def _prepared(self, reference: PathLike | Audio, text: str | None) -> voices.Voice:
         key = (reference if isinstance(reference, Audio) else str(reference), text)
@@ -286,12 +247,16 @@ class Pipeline:
     def _settings(self, request: Request, voice: voices.Voice) -> dict[str, Any]:
         sampling = request.sampling
         return {
-            "text": request.text, "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name,
-            "engine": self.engine, "voice": voice.info(), "seed": request.seed, "solver": sampling.solver,
-            "grid": sampling.grid,
-            "steps": sampling.steps, "guidance": sampling.guidance, "temperature": sampling.temperature,
-            "speed": request.speed, "duration": request.duration, "best_of": request.best_of, "rank": request.rank,
+            "text": request.text, **self._about(), "voice": voice.info(), "seed": request.seed,
+            "solver": sampling.solver, "grid": sampling.grid, "steps": sampling.steps, "guidance": sampling.guidance,
+            "temperature": sampling.temperature, "speed": request.speed, "duration": request.duration,
+            "best_of": request.best_of, "rank": request.rank,
             "lexicon": None if request.lexicon is None else str(request.lexicon), "flowtts": __version__,
+        }  # fmt: skip
+
+    def _about(self) -> dict[str, str]:
+        return {
+            "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name, "engine": self.engine
         }  # fmt: skip
 
     def _render(
@@ -341,32 +306,6 @@ class Pipeline:
         if peak > 0.99:
             samples = samples * np.float32(0.99 / peak)
         return Audio(samples.astype(np.float32), self.spec.sample_rate)
-
-    def _scores(
-        self, request: Request, plan: Plan, voice: voices.Voice, audio: Audio, frontend: FrontEnd
-    ) -> dict[str, float]:
-        if request.best_of == 1:
-            return {}
-        if request.rank == "clvp":
-            from flowtts.judge import shipped_judge
-
-            parts = [analysis for _, analysis in analyse(frontend, request.text)]
-            return {"clvp": shipped_judge()(audio, parts)}
-        return {request.rank: self._score(request.rank, plan.normalised, audio, voice.audio)[0]}
-
-    def _score(self, rank: str, text: str, audio: Audio, prompt: Audio | None = None) -> tuple[float, bool]:
-        """A metric of one recording, and whether more is better."""
-        name = RANKERS[rank]
-        assert name is not None
-        metric = load_metric(name)
-        return metric([Item(audio, text, prompt=prompt, id="take")]).value, metric.higher_is_better
-
-    def _best(self, request: Request, candidates: Sequence[Candidate]) -> int:
-        if request.best_of == 1:
-            return 0
-        name = RANKERS[request.rank]
-        sign = 1 if name is None or load_metric(name).higher_is_better else -1
-        return max(range(len(candidates)), key=lambda i: sign * candidates[i].scores[request.rank])
 
 
 def load(

@@ -12,8 +12,13 @@ from flowtts.solve.integrate import solver_named
 from flowtts.solve.strength import Guidance
 from flowtts.types import Audio, PathLike, Sampling, UserError
 
-RANKERS: Mapping[str, str | None] = {"wer": "wer", "sim": "sim-o", "clvp": None}
-"""What can decide between takes -> the metric it is; CLVP is a network that knows phones (``flowtts.judge``)."""
+RANKERS: Mapping[str, str] = {"wer": "wer", "sim": "sim-o"}
+"""What listens to takes to decide between them -> the metric that it is."""
+
+CLVP = "clvp"
+"""The ranker that compares takes with the text: see ``flowtts.judge``."""
+
+DEFAULT_VOICE = "rms"
 
 MOST_TAKES = 512
 """Of one request."""
@@ -25,20 +30,20 @@ class Request:
 
     Attributes:
         text: what to say.
-        voice: a recording, a shipped voice's name, or None for the default voice.
+        voice: a recording or a shipped voice's name; for a free recipe also a folder of recordings or kept latents.
         voice_text: what the recording says; recognised if None.
         seed: of the noise; chunks and takes get seeds derived from it.
         sampling: solver, grid, steps, guidance.
         speed: above 1 is faster.
         duration: seconds the whole must last, or None.
         best_of: takes.
-        rank: what decides between takes; "" leaves it to the recipe.
+        rank: what decides between takes, one of ``RANKERS`` or ``CLVP``; "" leaves it to the recipe.
         decoding: how an autoregressive recipe draws, as ``flowtts.decode.Decoding`` is spelled; None as it recommends.
         lexicon: file of own pronunciations.
     """
 
     text: str
-    voice: PathLike | Audio | None = None
+    voice: PathLike | Audio = DEFAULT_VOICE
     voice_text: str | None = None
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
@@ -49,14 +54,19 @@ class Request:
     decoding: str | None = None
     lexicon: PathLike | None = None
 
+    @property
+    def seeds(self) -> list[int]:
+        """Those of the takes."""
+        return [self.seed, *(derive(self.seed, "take", take) for take in range(1, self.best_of))]
+
     def __post_init__(self) -> None:
         if not 0.25 <= self.speed <= 4:
             raise UserError(f"speed is from 0.25 to 4, not {self.speed:g}")
         if self.duration is not None and not 0.1 <= self.duration <= 3600:
             raise UserError(f"duration is from 0.1 to 3600 seconds, not {self.duration:g}")
         check(self.seed, self.sampling, self.best_of)
-        if self.rank and self.rank not in RANKERS:
-            raise UserError(f"no ranker {self.rank!r}; there are {', '.join(RANKERS)}")
+        if self.rank not in ("", *RANKERS, CLVP):
+            raise UserError(f"no ranker {self.rank!r}; there are {', '.join((*RANKERS, CLVP))}")
 
 
 def check(seed: int, sampling: Sampling, best_of: int) -> None:

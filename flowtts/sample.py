@@ -15,8 +15,8 @@ from flowtts.edit.studio import Studio
 from flowtts.planning import analyse, audible
 from flowtts.request import derive
 from flowtts.speech import Candidate, Chunk, Plan, Speech
-from flowtts.tasks import Diverse
-from flowtts.types import Audio, Recipe, UserError, Utterance
+from flowtts.tasks import Diverse, TimedRecipe, timed
+from flowtts.types import Audio, UserError, Utterance
 
 DURATIONS = ("regression", "flow")
 GUIDANCE = 1.0
@@ -59,7 +59,7 @@ def sample(studio: Studio, request: SampleRequest, progress: Progress | None = N
     Raises:
         UserError: there is nothing to say, or the recipe has no such durations.
     """
-    recipe = studio.recipe
+    recipe = timed(studio.recipe, studio.model)
     if isinstance(recipe, Diverse):
         recipe = recipe.with_durations(request.durations)
     elif request.durations != "regression":
@@ -73,7 +73,7 @@ def sample(studio: Studio, request: SampleRequest, progress: Progress | None = N
     return made
 
 
-def _one(studio: Studio, recipe: Recipe, request: SampleRequest, seed: int) -> Speech:
+def _one(studio: Studio, recipe: TimedRecipe, request: SampleRequest, seed: int) -> Speech:
     """One recording; parts after the first continue the first, so that the voice stays."""
     started = time.perf_counter()
     prompt: Utterance | None = None

@@ -108,8 +108,10 @@ def _continue(tts: Pipeline, settings: Mapping[str, Any], options: Mapping[str, 
 
 
 def _sample(tts: Pipeline, settings: Mapping[str, Any], options: Mapping[str, Any]) -> Speech:
-    drawn = {"decoding": settings["decoding"]} if settings.get("decoding") is not None else {}
-    return tts.sample(settings["text"], 1, settings["durations"], **drawn, **options)[0]
+    # Only free recipes write these here.
+    free = {name: settings.get(name) for name in ("decoding", "speed", "duration")}
+    given = {name: value for name, value in free.items() if value is not None}
+    return tts.sample(settings["text"], 1, settings["durations"], **given, **options)[0]
 
 
 _VERBS: Mapping[str, Callable[[Pipeline, Mapping[str, Any], Mapping[str, Any]], Speech | Edited]] = {

@@ -13,7 +13,7 @@ from flowtts.decode import Decoding
 from flowtts.latents import Latents
 from flowtts.registry import TASKS, can
 from flowtts.text import Analysis
-from flowtts.types import Audio, Generated, Phone, Recipe, Sampling, TimedRecipe, UserError, Utterance
+from flowtts.types import Audio, Generated, Phone, Recipe, Sampling, UserError, Utterance
 
 _DOES = {
     "say": "speak a text",
@@ -24,6 +24,22 @@ _DOES = {
     "continue": "continue a recording",
     "sample": "speak without a voice to follow",
 }
+
+
+@runtime_checkable
+class TimedRecipe(Recipe, Protocol):
+    """A recipe that knows how long every phone lasts before it speaks."""
+
+    def durations(self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator) -> Tensor:
+        """(L,) float frames predicted for ``phones``, in the context of the prompt's durations."""
+        ...
+
+    def say(
+        self, phones: Sequence[Phone], durations: Tensor, prompt: Utterance | None, sampling: Sampling,
+        rng: torch.Generator,
+    ) -> Generated:  # fmt: skip
+        """Features of ``phones`` lasting ``durations`` (L,) int64 frames, in the prompt's voice."""
+        ...
 
 
 @runtime_checkable
@@ -113,7 +129,7 @@ class Preset:
 
     best_of: int
     steps: int
-    guidance: float
+    guidance: float | str
 
 
 @runtime_checkable

@@ -286,7 +286,7 @@ class Generated:
 
 @runtime_checkable
 class Recipe(Protocol):
-    """A way of turning text and a voice into features: a `TimedRecipe`, or a ``flowtts.tasks.FreeRecipe``."""
+    """A way of turning text and a voice into features: ``flowtts.tasks`` has the kinds."""
 
     name: str
     tasks: frozenset[str]
@@ -304,22 +304,6 @@ class Recipe(Protocol):
     @property
     def sampling(self) -> Sampling:
         """What the checkpoint's author recommends; requests start from it."""
-        ...
-
-
-@runtime_checkable
-class TimedRecipe(Recipe, Protocol):
-    """A recipe that knows how long every phone lasts before it speaks."""
-
-    def durations(self, phones: Sequence[Phone], prompt: Utterance | None, rng: torch.Generator) -> Tensor:
-        """(L,) float frames predicted for ``phones``, in the context of the prompt's durations."""
-        ...
-
-    def say(
-        self, phones: Sequence[Phone], durations: Tensor, prompt: Utterance | None, sampling: Sampling,
-        rng: torch.Generator,
-    ) -> Generated:  # fmt: skip
-        """Features of ``phones`` lasting ``durations`` (L,) int64 frames, in the prompt's voice."""
         ...
 
 

@@ -95,7 +95,8 @@ class GriffinLim:
             raise ValueError(f"griffin-lim needs (B, T, {spec.n_mels}) features, not {tuple(features.shape)}")
         if spec.center:
             features = torch.cat([features, features[:, -1:]], dim=1)
-        return invert_mel(self._mel.denormalise(features.cpu().float()).exp(), self._mel.filterbank)
+        found = invert_mel(self._mel.denormalise(features.cpu().float()).exp(), self._mel.filterbank)
+        return found if spec.power == 1 else found ** (1 / spec.power)
 
     def _project(self, magnitude: Tensor, start: Tensor) -> Tensor:
         """(B, T, bins) magnitudes and first phases -> padded samples whose STFT has nearly these magnitudes."""

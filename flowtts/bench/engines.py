@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from flowtts.device import choose_device
 from flowtts.engine import ENGINES, EngineName
 from flowtts.registry import load_recipe
+from flowtts.tasks import TimedRecipe, timed
 from flowtts.text import FrontEnd
 from flowtts.tuning import LARGEST_ERROR, Measured, best, fingerprint, keep, tune
-from flowtts.types import PathLike, Phone, Recipe, UserError
+from flowtts.types import PathLike, Phone, UserError
 
 TEXT = (
     "The birch canoe slid on the smooth planks. Glue the sheet to the dark blue background. It is easy to tell the "
@@ -88,14 +89,14 @@ def tune_engines(
     exact = load_recipe(model, place)
     if not isinstance(exact, Engined):
         raise UserError(f"the model {model} is computed in one way only: there is nothing to tune")
-    phones, durations = _utterance(exact, seconds)
-    solves: dict[str, Callable[[], Tensor]] = {"eager": _solve(exact, phones, durations)}
+    phones, durations = _utterance(timed(exact), seconds)
+    solves: dict[str, Callable[[], Tensor]] = {"eager": _solve(timed(exact), phones, durations)}
     refused: dict[str, str] = {}
     for name in engines:
         if name == "eager":
             continue
         try:
-            solves[name] = _solve(load_recipe(model, place, name), phones, durations)
+            solves[name] = _solve(timed(load_recipe(model, place, name)), phones, durations)
             solves[name]()
         except UserError as refusal:
             refused[name] = str(refusal)
@@ -117,7 +118,7 @@ def verdict(tuning: Tuning) -> str:
     )
 
 
-def _utterance(recipe: Recipe, seconds: float) -> tuple[Sequence[Phone], Tensor]:
+def _utterance(recipe: TimedRecipe, seconds: float) -> tuple[Sequence[Phone], Tensor]:
     """The beginning of TEXT that lasts about so long."""
     phones = FrontEnd().analyse(TEXT).phones
     predicted = recipe.durations(phones, None, torch.Generator().manual_seed(0)).round().clamp(min=1).long()
@@ -126,7 +127,7 @@ def _utterance(recipe: Recipe, seconds: float) -> tuple[Sequence[Phone], Tensor]
     return phones[:count], predicted[:count]
 
 
-def _solve(recipe: Recipe, phones: Sequence[Phone], durations: Tensor) -> Callable[[], Tensor]:
+def _solve(recipe: TimedRecipe, phones: Sequence[Phone], durations: Tensor) -> Callable[[], Tensor]:
     def run() -> Tensor:
         rng = torch.Generator().manual_seed(0)
         return recipe.say(phones, durations, None, recipe.sampling, rng).features

@@ -13,6 +13,7 @@ from flowtts.bench.sentences import Sentence
 from flowtts.pipeline import Pipeline
 from flowtts.request import derive
 from flowtts.speech import Chunk
+from flowtts.tasks import timed
 from flowtts.types import Audio, Sampling, UserError
 from flowtts.voice import Voice
 
@@ -62,12 +63,16 @@ class Speaker:
         sources: recordings or shipped names that the pipeline is to be asked with, by the same names.
         seed: of durations and noise, the same for every setting.
         device: where the model computes.
+
+    Raises:
+        UserError: the model does not time its phones, so that settings would not say the same.
     """
 
     def __init__(
         self, tts: Pipeline, voices: Mapping[str, Voice], sources: Mapping[str, str], seed: int, device: torch.device
     ) -> None:
         self.tts, self.seed, self.device = tts, seed, device
+        self._recipe = timed(tts.recipe, tts.name)
         self._voices, self._sources = voices, sources
 
     def chunks(self, utterance: Utterance, sampling: Sampling) -> tuple[Chunk, ...]:
@@ -99,7 +104,7 @@ class Speaker:
             frames = torch.tensor(chunk.frames, dtype=torch.long)
             if not int(frames.sum()):
                 continue
-            made = self.tts.recipe.say(chunk.phones, frames, voice.prompt, sampling, self.noise(index))
+            made = self._recipe.say(chunk.phones, frames, voice.prompt, sampling, self.noise(index))
             parts.append(made.features)
             nfe, calls = nfe + made.nfe, calls + made.network_calls
         features = torch.cat(parts)

@@ -75,7 +75,7 @@ def bench(
     given = {"model": model, "solver": solver, "grid": grid, "steps": steps, "guidance": guidance}
 
     from flowtts.bench import Job, read_sentences
-    from flowtts.pipeline import DEFAULT_VOICE
+    from flowtts.request import DEFAULT_VOICE
 
     rows, about = _rows(given, plan, reference)
     job = Job(

@@ -63,6 +63,8 @@ Guidance = Annotated[
         help="How closely to follow; 1 is none. Parts: interval=0.1:0.9, schedule=linear, rescale=0.7 …",
     ),
 ]  # fmt: skip
+
+
 def decoding_spelled(value: str | None) -> str | None:
     """Typer callback: refuse what is no decoding."""
     if value is None:

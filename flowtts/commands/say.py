@@ -90,7 +90,9 @@ def say(
     text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
     lines: Annotated[Path | None, typer.Option(help="A text file: one recording per line, 0001.wav …")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; a folder with --lines.")] = None,
-    voice: Annotated[str | None, typer.Option(help="A recording, a shipped voice's name; Tortoise: or a folder, or a kept voice.")] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="A recording, a shipped voice's name; Tortoise: or a folder, or a kept voice.")
+    ] = None,
     voice_text: Annotated[str | None, typer.Option(help="What it says; recognised if not given.")] = None,
     model: Model = "voicebox",
     vocoder: VocoderName = "vocos",

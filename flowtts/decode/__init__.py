@@ -6,8 +6,8 @@ and embeddings and a head around it. `decode` draws the tokens as a `Decoding` s
 
 from flowtts.decode.filters import filtered, min_p, penalised, top_k, top_p, typical
 from flowtts.decode.half import HalfLinear, halved
-from flowtts.decode.loop import Autoregressive, decode, decode_many
-from flowtts.decode.result import Decoded, ranked, scores
+from flowtts.decode.loop import Autoregressive, decode, decode_many, generators
+from flowtts.decode.result import Decoded, joined, ranked, scores
 from flowtts.decode.settings import Decoding
 from flowtts.decode.stops import Likely, RepeatedToken, Stop
 
@@ -22,7 +22,9 @@ __all__ = [
     "decode",
     "decode_many",
     "filtered",
+    "generators",
     "halved",
+    "joined",
     "min_p",
     "penalised",
     "ranked",

@@ -195,6 +195,12 @@ class _Run:
         return found
 
 
+def generators(rng: torch.Generator, count: int) -> list[torch.Generator]:
+    """Those of N candidates, as `decode` makes them of one: for who decodes them in several batches."""
+    seeds = torch.randint(2**63 - 1, (count,), generator=rng, device=rng.device).tolist()
+    return [torch.Generator(rng.device).manual_seed(seed) for seed in seeds]
+
+
 def survivors(running: Tensor) -> Tensor:
     """The smallest grid of rows that holds all that run, with as few changes of place as can be.
 
@@ -233,9 +239,7 @@ def _draw(logits: Tensor, uniform: Tensor, greedy: bool) -> tuple[Tensor, Tensor
 
 def _uniform(rng: Rngs, count: int, length: int) -> Tensor:
     """(N, n) numbers in [0, 1): a candidate's depend on its number alone, not on how many there are or how long."""
-    if isinstance(rng, torch.Generator):
-        seeds = torch.randint(2**63 - 1, (count,), generator=rng, device=rng.device).tolist()
-        rng = [torch.Generator(rng.device).manual_seed(seed) for seed in seeds]
+    rng = generators(rng, count) if isinstance(rng, torch.Generator) else rng
     if len(rng) != count:
         raise ValueError(f"{count} candidates and {len(rng)} generators")
     return torch.stack([torch.rand(length, generator=g, device=g.device).cpu() for g in rng])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from flowtts.decode.settings import Decoding
@@ -28,6 +30,18 @@ class Decoded:
     choices: Tensor
     finished: Tensor
     steps: int
+
+
+def joined(parts: Sequence[Decoded]) -> Decoded:
+    """Candidates of one prompt that were decoded in several batches, as one; their steps are added up."""
+    return Decoded(
+        tuple(tokens for part in parts for tokens in part.tokens),
+        torch.cat([part.log_probabilities for part in parts]),
+        torch.cat([part.filtered_log_probabilities for part in parts]),
+        torch.cat([part.choices for part in parts]),
+        torch.cat([part.finished for part in parts]),
+        sum(part.steps for part in parts),
+    )
 
 
 def scores(log_probabilities: Tensor, choices: Tensor, length_penalty: float) -> Tensor:

@@ -85,14 +85,17 @@ class Decoding:
             found[key] = int(value) if whole[key] else value
         return replace(cls() if base is None else base, **found)
 
-    def __str__(self) -> str:
+    def changes(self, base: Decoding) -> str:
+        """What differs from ``base``, as `parse` reads it; "" if nothing does."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        usual = Decoding()
         return ",".join(
-            f"{key}={repr(value).removesuffix('.0')}" for key, value in values.items() if value != getattr(usual, key)
+            f"{key}={repr(value).removesuffix('.0')}" for key, value in values.items() if value != getattr(base, key)
         )
+
+    def __str__(self) -> str:
+        return self.changes(Decoding())
 
     @property
     def spelled(self) -> str:
-        """As settings and sidecars hold it: what differs from the defaults, "" if nothing does."""
+        """What differs from the defaults, "" if nothing does."""
         return str(self)

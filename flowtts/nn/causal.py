@@ -39,7 +39,7 @@ class CausalConfig:
 class KVCache:
     """Keys and values of B prompts, held once, and of N continuations of each, one position at a time.
 
-    The R = B * N continuations are rows; those of a prompt are neighbours. Nothing is allocated after the prefill and
+    The R = B * N continuations are rows; those of a prompt are neighbours. All room is made at the prefill, and
     no prompt is ever repeated: the queries of its N rows meet its keys as N positions of one sequence.
 
     Args:

@@ -6,6 +6,7 @@ utterance's parts always touch, however long the batch's others are, so that pad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,6 +19,13 @@ from flowtts.nn.causal import CausalTransformer
 from .bricks import AttentionBlock
 from .config import ARConfig
 from .data import CodeBatch
+
+
+_SHORTEST, _LONGEST = 12.0, 800.0
+"""Wavelengths of positions that begin on time, in codes."""
+
+_ALIKE = 0.7
+"""Size of query and key maps that begin alike: equal inputs then have a logit of half the square root of a head's width."""
 
 
 class ConditioningEncoder(nn.Module):
@@ -62,6 +70,8 @@ class AutoregressiveModel(nn.Module):
         self.final_norm = nn.LayerNorm(width)
         self.text_head = nn.Linear(width, config.symbols + 1)
         self.code_head = nn.Linear(width, config.codes + 2)
+        if config.codes_per_symbol:
+            start_on_time(self)
         # Published weights hear log-mels divided by a number for each channel.
         self.register_buffer("channel_scale", torch.ones(config.mel.channels))
 
@@ -142,6 +152,29 @@ class AutoregressiveModel(nn.Module):
         said = _cross_entropy(text, batch.text, batch.text_lengths, config.stop_text)
         spoken, right = _judged(codes, batch.codes, batch.code_lengths, config.stop_code)
         return {"loss": spoken + config.text_weight * said, "codes": spoken, "text": said, "accuracy": right}
+
+
+@torch.no_grad()
+def start_on_time(model: AutoregressiveModel) -> None:
+    """Begin with text and codes on one clock, and with heads that look for what is near on it.
+
+    Positions are sinusoids. Half of the heads of the lower half of the layers get equal query and key maps, so that
+    they attend to similar inputs (mimetic initialisation, arXiv 2305.09828, section 3).
+    """
+    config = model.config
+    for table, pace in ((model.text_position, config.codes_per_symbol), (model.code_position, 1.0)):
+        width = table.weight.shape[1]
+        # Wavelengths from some phones to a long sentence.
+        rates = 2 * math.pi / (_SHORTEST * (_LONGEST / _SHORTEST) ** torch.linspace(0, 1, width // 2))
+        angles = pace * torch.arange(len(table.weight))[:, None] * rates
+        table.weight[:, : 2 * (width // 2)] = torch.cat([angles.sin(), angles.cos()], 1) * (0.02 * math.sqrt(2))
+    heads, width = config.body.heads, config.body.width
+    near = width // heads * (heads // 2)
+    for block in list(model.body.blocks)[: len(model.body.blocks) // 2]:
+        assert isinstance(block.qkv, nn.Linear)
+        alike = torch.empty(near, width).normal_(std=_ALIKE / math.sqrt(width))
+        block.qkv.weight[:near] = alike
+        block.qkv.weight[width : width + near] = alike
 
 
 def _framed(ids: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:

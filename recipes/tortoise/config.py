@@ -72,8 +72,8 @@ class VQVAEConfig:
 class ARConfig:
     """The autoregressive model of codes. Its defaults have 421,526,786 parameters.
 
-    Text ids are 1 to symbols - 1; 0 stops the text and ``symbols`` starts it. Codes are 0 to codes - 1; ``codes`` starts
-    and ``codes`` + 1 stops them.
+    Text ids are 1 to symbols - 1; 0 stops the text and ``symbols`` starts it. Codes are 0 to codes - 1; ``codes``
+    starts and ``codes`` + 1 stops them.
 
     Attributes:
         body: the transformer.
@@ -88,6 +88,9 @@ class ARConfig:
         pooling: how a clip becomes one vector: "first" takes the first position (the public code), "mean" the mean
             (the paper).
         text_weight: of the cross-entropy of the text.
+        codes_per_symbol: 0 begins with random positions, as published. Otherwise they begin as sinusoids of one clock, by
+            which a symbol and the codes that say it are near, and some heads begin by looking at what is near: a small
+            corpus would take very long to find out.
         clip_seconds: of a reference clip.
         calm_code: a code that sounds like silence and is put behind what was drawn, or None; 83 in published weights …
         calm_tail: … and so often, so that the diffusion decoder can end in peace.
@@ -106,6 +109,7 @@ class ARConfig:
     conditioning_blocks: int = 6
     pooling: Literal["first", "mean"] = "first"
     text_weight: float = 0.01
+    codes_per_symbol: float = 0.0
     clip_seconds: float = 6.0
     calm_code: int | None = None
     calm_tail: int = 8

@@ -27,15 +27,18 @@ from .data import UNSAID
 from .parts import Parts
 from .voices import Voices
 
+_RAMPED = "2,schedule=linear"
+"""The public cond_free_k of 2, which grows from 0 at the noise to 2 at the data: one on the average."""
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "ultra_fast": Preset(best_of=16, steps=30, guidance=1.0),
-        "fast": Preset(best_of=96, steps=80, guidance=3.0),
-        "standard": Preset(best_of=256, steps=200, guidance=3.0),
-        "high_quality": Preset(best_of=256, steps=400, guidance=3.0),
+        "ultra_fast": Preset(best_of=16, steps=30, guidance="1"),
+        "fast": Preset(best_of=96, steps=80, guidance=_RAMPED),
+        "standard": Preset(best_of=256, steps=200, guidance=_RAMPED),
+        "high_quality": Preset(best_of=256, steps=400, guidance=_RAMPED),
     }
 )
-"""Those of the public code, whose cond_free_k is guidance - 1."""
+"""Those of the public code."""
 
 _AR, _DECODER = "ar", "decoder"
 
@@ -72,7 +75,7 @@ class Take:
         codes: (N,) int64, with the silence behind that the model wants.
         frames: that they stand for.
         finished: whether they ended by themselves.
-        network_calls: steps of the autoregressive model, shared with the takes drawn at the same time.
+        network_calls: its share of the steps of the autoregressive model, taken together with others.
     """
 
     codes: Tensor
@@ -147,7 +150,11 @@ class Tortoise:
         """
         ar, decoder = self.parts.ar, self.parts.decoder
         heard, frames = self._clips(clips, ar.config.mel, ar.config.clip_seconds)
-        seen, shown = self._clips(clips, decoder.config.mel, decoder.config.clip_seconds)
+        mel = decoder.config.mel
+        # Published weights hear clips in centred frames, half a hop beside those that they emit.
+        seen, shown = self._clips(
+            clips, replace(mel, center=True) if decoder.config.raw_conditioning else mel, decoder.config.clip_seconds
+        )
         return Latents(
             {
                 _AR: ar.voice(heard, frames)[0].float().cpu(),
@@ -178,17 +185,19 @@ class Tortoise:
             UserError: the text is longer than the model can read, or the decoding is out of range.
         """
         config, text = self.parts.ar.config, self._text(analysis)
-        limited = replace(decoding, max_tokens=min(decoding.max_tokens, config.max_codes))
+        room = config.max_codes - (0 if config.calm_code is None else config.calm_tail)
+        limited = replace(decoding, max_tokens=min(decoding.max_tokens, room))
         ar = self._ar
         with self._engine.running():
             model = Continuation(ar, voice.tensors[_AR][None].to(self.device, ar.final_norm.weight.dtype), text[None])
             drawn = decode(model, len(rngs), limited, list(rngs), config.stop_code)
-        calls = -(-(drawn.steps + 1) // len(rngs))
-        takes = []
-        for codes, finished in zip(drawn.tokens, drawn.finished.tolist(), strict=True):
+        takes, calls, count = [], drawn.steps + 1, len(rngs)
+        for index, (codes, finished) in enumerate(zip(drawn.tokens, drawn.finished.tolist(), strict=True)):
             # A take of no codes is one that said nothing; the decoder needs something to stretch.
             said = self._tailed(codes if len(codes) else torch.zeros(1, dtype=torch.long))
-            takes.append(Take(said, max(1, self.parts.decoder.config.frames(len(said))), finished, calls))
+            frames = max(1, self.parts.decoder.config.frames(len(said)))
+            share = calls * (index + 1) // count - calls * index // count
+            takes.append(Take(said, frames, finished, share))
         return takes
 
     @torch.no_grad()
@@ -239,9 +248,7 @@ class Tortoise:
             known = voice.tensors[_DECODER][None].to(self.device, kind)
             cond = decoder.condition(latents, lengths, known, frames)
             made = decoder.sample(cond, sampling, [rng])
-        return Generated(
-            made.x[0].float().cpu(), torch.zeros(0, dtype=torch.long), made.nfe, made.network_calls + 1
-        )
+        return Generated(made.x[0].float().cpu(), torch.zeros(0, dtype=torch.long), made.nfe, made.network_calls + 1)
 
     def _tailed(self, codes: Tensor) -> Tensor:
         """Codes with the silence behind that published weights expect."""
@@ -254,7 +261,7 @@ class Tortoise:
         """(L,) int64 on the device."""
         text, limit = self.text(analysis), self.parts.ar.config.max_text
         if len(text) > limit:
-            raise UserError(f"a part of the text has {len(text)} symbols, the model reads {limit}: use shorter sentences")
+            raise UserError(f"a part of the text has {len(text)} symbols, the model reads {limit}: shorten sentences")
         return text.to(self.device)
 
     def _clips(self, clips: Sequence[Audio], spec: MelSpec, longest: float) -> tuple[Tensor, Tensor]:

@@ -15,16 +15,21 @@ from torch import Tensor, nn
 from flowtts.decode import (
     Decoded,
     Decoding,
+    HalfLinear,
     Likely,
     RepeatedToken,
     decode,
     decode_many,
     filtered,
+    generators,
+    halved,
+    joined,
     ranked,
     scores,
 )
 from flowtts.decode.loop import survivors
 from flowtts.nn.causal import CausalConfig, CausalTransformer, KVCache
+from flowtts.types import UserError
 
 V, STOP = 12, 11
 PLAIN = Decoding(temperature=1.0, top_p=1.0, repetition=1.0, max_tokens=20)
@@ -180,6 +185,13 @@ def test_a_generator_for_each_candidate(net: Net) -> None:
         decode(Session(net, [prompt()]), 3, PLAIN, [rng(), rng()], STOP)
 
 
+def test_batches_of_candidates_are_those_of_one_batch(net: Net) -> None:
+    whole = decode(Session(net, [prompt()]), 7, PLAIN, rng(4), STOP)
+    rngs = generators(rng(4), 7)
+    parts = [decode(Session(net, [prompt()]), len(some), PLAIN, some, STOP) for some in (rngs[:3], rngs[3:])]
+    assert same(joined(parts), whole) and joined(parts).steps == parts[0].steps + parts[1].steps
+
+
 def test_prompts_of_different_lengths_decode_as_they_do_alone(net: Net) -> None:
     prompts = [prompt(4), prompt(7), prompt(2)]
     together = decode_many(Session(net, prompts), 5, PLAIN, [rng(i) for i in range(3)], STOP)
@@ -316,3 +328,30 @@ def test_the_fields_of_a_result_agree_in_their_length(net: Net) -> None:
     found = decode(Session(net, [prompt()]), 4, PLAIN, rng(), STOP)
     assert all(len(getattr(found, f.name)) == 4 for f in fields(found) if f.name != "steps")
     assert found.log_probabilities.dtype == torch.float64 and math.isfinite(float(found.log_probabilities.sum()))
+
+
+# --- half precision --------------------------------------------------------------------------------------------------
+
+packed = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no packed products")
+
+
+@packed
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_half_linear_layer_is_the_one_with_rounded_weights(bias: bool) -> None:
+    x, linear = torch.randn(16, 1, 40, generator=rng()), nn.Linear(40, 24, bias).requires_grad_(False)
+    linear.weight.copy_(torch.randn(24, 40, generator=rng(1)))
+    wanted = nn.functional.linear(x, linear.weight.half().float(), linear.bias)
+    torch.testing.assert_close(HalfLinear(linear)(x), wanted, atol=1e-5, rtol=1e-5)
+
+
+@packed
+def test_half_weights_hardly_change_what_is_decoded(net: Net) -> None:
+    small = halved(net)
+    assert not any(isinstance(m, nn.Linear) for m in small.modules()) and isinstance(net.head, nn.Linear)
+    full, half = (decode(Session(n, [prompt()]), 8, PLAIN, rng(), STOP) for n in (net, small))
+    assert sum(torch.equal(a, b) for a, b in zip(full.tokens, half.tokens, strict=True)) >= 6
+
+
+def test_half_weights_are_for_a_cpu() -> None:
+    with pytest.raises(UserError, match="on a GPU take the network to bfloat16"):
+        halved(nn.Linear(2, 2, device="meta"))

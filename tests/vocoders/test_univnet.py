@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,9 @@ def test_without_weights_it_says_where_they_come_from() -> None:
 def test_published_weights_become_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = published.vocoder(published.drawn())
     torch.save({"model_g": state, "step": 3}, tmp_path / "vocoder.pth")
-    assert cli.main(["convert", "univnet", str(tmp_path), "-o", str(tmp_path / "out"), "--half"]) == 0
-    assert "univnet, 29." in capsys.readouterr().err
+    assert cli.main(["convert", "univnet", str(tmp_path), "-o", str(tmp_path / "out"), "--half", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["parts"] == {".": "univnet"} and 29e6 < said["bytes"] < 30e6
     saved = checkpoint.load_tensors(tmp_path / "out" / "model.safetensors")
     assert saved["first.weight"].dtype == torch.float16
     vocoder = registry.load_vocoder(tmp_path / "out", TORTOISE_MEL)

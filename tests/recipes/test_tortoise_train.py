@@ -1,0 +1,358 @@
+"""``flowtts train tortoise…``: each network and the whole in order, resumption, and the parts in one checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lhotse")
+pytest.importorskip("accelerate")
+
+import torch
+from tiny_tortoise import AR_TINY, CODES, VQVAE_TINY, tiny_manifest, tiny_networks, tiny_parts, tiny_tortoise
+from torch import nn
+
+from flowtts import checkpoint, cli
+from flowtts.config import load as load_config
+from flowtts.quantised import INT8
+from flowtts.recipes.tortoise import AR_KIND, CLVP_KIND, DIFFUSION_KIND, VQVAE_KIND, assemble, parts
+from flowtts.recipes.tortoise import train as training
+from flowtts.recipes.tortoise.parts import load_judging, load_parts
+from flowtts.recipes.tortoise.train import CONFIGS, RUNS
+from flowtts.recipes.tortoise.whole import shipped, stages
+from flowtts.registry import trainer
+from flowtts.text.symbols import SYMBOLS
+from flowtts.train import Run
+from flowtts.types import VOICEBOX_MEL, UserError
+
+SETTINGS = (
+    "train.steps=2", "train.minutes=null", "train.schedule=constant", "train.warmup=1", "train.tensorboard=false",
+    "train.cpu=true", "train.log_every=1", "data.speeds=[1.0]", "data.max_frames_per_batch=250",
+)  # fmt: skip
+SIZES: Mapping[str, Sequence[str]] = {
+    "vqvae": ("model.hidden=16", "model.blocks=1", "model.codes=32", "model.code_width=8"),
+    "ar": ("model.body={layers: 1, heads: 2, width: 32, ffn: 32}", "model.conditioning_blocks=1"),
+    "clvp": ("model.width=32", "model.latent=16", "model.layers=1", "model.head_width=16", "model.ffn=32"),
+    "decoder": ("model.width=32", "model.layers=1", "model.heads=2", "model.steps=50", "model.latent_width=32"),
+}
+SIZES = {**SIZES, "fine": SIZES["decoder"]}
+KINDS = {"vqvae": VQVAE_KIND, "ar": AR_KIND, "clvp": CLVP_KIND, "decoder": DIFFUSION_KIND, "fine": DIFFUSION_KIND}
+NAMES = {"ar": "tortoise-ar", "decoder": "tortoise-diffusion", "fine": "tortoise-diffusion"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a manifest, its cache, and the networks of `tiny_parts` to build on."""
+    folder = tmp_path_factory.mktemp("tortoise")
+    tiny_manifest(folder / "data")
+    tiny_parts(folder / "parts")
+    return folder
+
+
+def options(root: Path, name: str) -> list[str]:
+    taught = [] if name == "vqvae" else [f"vqvae={root / 'parts' / VQVAE_KIND}"]
+    if name == "fine":
+        taught.append(f"ar={root / 'parts' / AR_KIND}")
+    return [*SETTINGS, *SIZES[name], *taught, f"data.cache={root / 'cache'}"]
+
+
+def train(root: Path, name: str, out: Path, *more: str, resume: bool = False) -> Run:
+    kind = NAMES.get(name, KINDS[name])
+    found: Run = trainer(kind)(
+        kind, [root / "data"], out, overrides=[*options(root, name), *more], resume=resume, vocode=None
+    )
+    return found
+
+
+def states(run: Run) -> Mapping[str, torch.Tensor]:
+    return checkpoint.load(run.folder).state
+
+
+def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_every_config_is_whole_and_the_shipped_stages_fit() -> None:
+    assert sorted(path.stem for path in CONFIGS.glob("*.yaml")) == ["ar", "clvp", "diffusion", "fine", "vqvae"]
+    for cls, name in RUNS.values():
+        load_config(cls, CONFIGS / name)
+    fine = load_config(RUNS["tortoise-diffusion"][0], CONFIGS / "fine.yaml")
+    order = stages(shipped(), Path("runs"))
+    assert [stage.name for stage in order] == ["vqvae", "ar", "clvp", "decoder", "fine"]
+    assert fine.model == order[3].run.model == order[4].run.model, "fine.yaml repeats diffusion.yaml's sizes"
+    assert order[0].run.model.mel == fine.model.mel == VOICEBOX_MEL
+
+
+@pytest.mark.parametrize("name", list(SIZES))
+def test_each_network_is_trained_and_goes_on_exactly_where_it_was(root: Path, tmp_path: Path, name: str) -> None:
+    whole = train(root, name, tmp_path / "a", "train.steps=3", "train.sample_every=3", f"data.valid=[{root / 'data'}]")
+    assert whole.finished and whole.step == 3
+    logged = {key for row in rows(tmp_path / "a") for key in row}
+    assert {f"valid_{key}" for key in training.WATCHED[KINDS[name]]} | {"loss", "grad_norm"} <= logged
+    part = train(root, name, tmp_path / "b")
+    assert not equal(states(part), states(whole))
+    resumed = train(root, name, tmp_path / "b", "train.steps=3", resume=True)
+    assert (resumed.step, resumed.finished) == (3, True)
+    assert equal(states(resumed), states(whole))
+    header = checkpoint.read_header(resumed.folder)
+    assert header["kind"] == KINDS[name]
+    if name != "vqvae":
+        assert header["config"]["codebook"] == "tiny"
+        assert (checkpoint.load(resumed.folder).vocabulary == SYMBOLS) == (name in ("ar", "clvp"))
+    with pytest.raises(UserError, match="holds a run already"):
+        train(root, name, tmp_path / "b")
+
+
+def test_sizes_follow_from_the_codes(root: Path, tmp_path: Path) -> None:
+    run = train(root, "ar", tmp_path / "a", "train.steps=1", "data.clips=2")
+    ar = load_config(type(AR_TINY), checkpoint.read_header(run.folder)["config"])
+    assert (ar.codes, ar.frames_per_code, ar.mel, ar.symbols, ar.clips) == (CODES, 4, VOICEBOX_MEL, len(SYMBOLS), 2)
+    run = train(root, "fine", tmp_path / "b", "train.steps=1", "model.latent_width=5")
+    decoder = checkpoint.read_header(run.folder)["config"]
+    assert (decoder["codes"], decoder["latent_width"]) == (CODES + 1, 32)
+    assert (decoder["code_seconds"], decoder["code_seconds_per"]) == (640, 16_000)
+
+
+def test_fine_tuning_starts_from_a_checkpoint_and_leaves_alone_what_it_does_not_use(root: Path, tmp_path: Path) -> None:
+    first = train(root, "decoder", tmp_path / "a")
+    second = train(root, "fine", tmp_path / "b", f"init={first.folder}", "train.learning_rate=1e-3", "train.ema=0.0")
+    before, after = states(first), states(second)
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"latent_in", "latent_blocks", "layers"} <= moved and not moved & {"codes", "code_blocks"}
+    with pytest.raises(UserError, match="kind tortoise-diffusion, not tortoise-clvp"):
+        train(root, "clvp", tmp_path / "c", f"init={first.folder}")
+
+
+def test_a_codebook_is_named_after_what_decides_it(root: Path, tmp_path: Path) -> None:
+    def named(folder: str, *more: str, resume: bool = False) -> str:
+        run = train(root, "vqvae", tmp_path / folder, *more, resume=resume)
+        return str(checkpoint.read_header(run.folder)["config"]["codebook"])
+
+    first = named("a")
+    assert len(first) == 12 and named("b", f"data.cache={tmp_path / 'cache'}") == first
+    assert named("c", "train.seed=1") != first
+    assert named("a", "train.steps=4", resume=True) == first, "a longer run of the same codes"
+    assert named("d", "model.codebook=mine") == "mine"
+
+
+def test_latents_are_of_voices_as_the_autoregressive_model_hears_them(root: Path, tmp_path: Path) -> None:
+    """With a decoder that emits another mel than codes are made of."""
+    mel = "model.mel={sample_rate: 24000, n_fft: 1024, win_length: 1024, hop_length: 256, n_mels: 100, f_max: 12000.0}"
+    assert train(root, "fine", tmp_path / "a", mel, "model.clip_seconds=0.3").finished
+
+
+def test_mistakes_are_one_line(root: Path, tmp_path: Path) -> None:
+    for name, more, said in (
+        ("ar", ["vqvae=''"], "vqvae=FOLDER"),
+        ("ar", [f"vqvae={root / 'parts' / AR_KIND}"], "kind tortoise, not tortoise-vqvae"),
+        ("fine", [f"ar={root / 'parts' / CLVP_KIND}"], "kind tortoise-clvp, not tortoise"),
+        ("clvp", ["data.longest=0.1"], "no transcribed utterance"),
+        ("vqvae", ["train.stepz=1"], "did you mean"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            train(root, name, tmp_path / "x", *more)
+        assert "\n" not in str(caught.value)
+    other = train(root, "vqvae", tmp_path / "other", "train.steps=1")
+    with pytest.raises(UserError, match="different codebooks"):
+        train(root, "fine", tmp_path / "x", f"vqvae={other.folder}")
+
+
+def test_the_command_line_trains_one(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "tortoise-vqvae", "--data", str(root / "data"), "--out", str(tmp_path / "run"), "--json"]
+    assert cli.main([*words, *options(root, "vqvae")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recipe"], found["step"], found["finished"]) == ("tortoise-vqvae", 2, True)
+    assert parts.VQVAETokeniser.load(checkpoint.find(tmp_path / "run"))(torch.zeros(9, 80)).shape == (2,)
+
+
+def whole_options(root: Path) -> list[str]:
+    each = [
+        f"{name}.{option}"
+        for name, sizes in SIZES.items()
+        for option in (*SETTINGS, *(() if name == "fine" else sizes), "train.sample_every=1")
+    ]
+    # The width of the states is the autoregressive model's.
+    return [*(o for o in each if "latent_width" not in o), f"cache={root / 'whole-cache'}", f"valid=[{root / 'data'}]"]
+
+
+class Interrupting:
+    """A watcher that sends this process a signal when it first sees a kind of network."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.done = kind, False
+
+    def __call__(self, batches: Sequence[object], names: Sequence[str]) -> object:
+        def sample(step: int, network: nn.Module) -> None:
+            if type(network).__name__ == self.kind and not self.done:
+                self.done = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return sample
+
+
+def test_the_whole_in_order_is_stopped_and_goes_on(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(out: str, *more: str, resume: bool = False) -> Run:
+        found: Run = trainer("tortoise")(
+            "tortoise", [root / "data"], tmp_path / out, overrides=[*whole_options(root), *more], resume=resume
+        )
+        return found
+
+    broken = run("a")
+    assert (broken.finished, broken.step) == (True, 10)
+    monkeypatch.setattr(training, "Validate", Interrupting("AutoregressiveModel"))
+    steps = [f"{name}.train.steps=3" for name in ("ar",)]
+    stopped = run("b", *steps)
+    assert (stopped.finished, stopped.step) == (False, 2) and stopped.folder.parent.parent == tmp_path / "b" / "ar"
+    assert not (tmp_path / "b" / "clvp").exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "vqvae").rglob("*")}
+    made = run("b", *steps, resume=True)
+    assert (made.finished, made.step) == (True, 11) and checkpoint.find(tmp_path / "b") == made.folder
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "vqvae").rglob("*")}
+    monkeypatch.undo()
+    straight = run("a2", *steps)
+    for name in ("", "vqvae", "clvp", "diffusion"):
+        assert equal(checkpoint.load(made.folder / name).state, checkpoint.load(straight.folder / name).state), name
+    whole = load_parts(checkpoint.find(tmp_path / "b"))
+    assert whole.vqvae is not None and whole.clvp is not None
+    assert equal(whole.decoder.state_dict(), checkpoint.load(checkpoint.find(tmp_path / "b" / "fine")).state)
+    assert equal(whole.ar.state_dict(), checkpoint.load(checkpoint.find(tmp_path / "b" / "ar")).state)
+    assert whole.ar.config.codebook == whole.vqvae.config.codebook == whole.clvp.config.codebook != ""
+    with pytest.raises(UserError, match="holds a run already"):
+        run("b")
+    with pytest.raises(UserError, match="fine has learnt from it already"):
+        run("b", "ar.train.steps=5", resume=True)
+    assert run("b", *steps, "clvp.train.steps=3", resume=True).step == 12
+
+
+def test_the_whole_refuses_before_it_begins(root: Path, tmp_path: Path) -> None:
+    for more, said in (
+        (["ar.vqvae=somewhere"], "ar.vqvae=somewhere: this run makes that itself"),
+        (["fine.model.width=32"], "unknown key"),
+        ([f"valid=[{tmp_path / 'none'}]"], "no such manifest"),
+    ):
+        with pytest.raises(UserError, match=said):
+            trainer("tortoise")(
+                "tortoise", [root / "data"], tmp_path / "x", overrides=[*whole_options(root), *more]
+            )  # fmt: skip
+    assert not (tmp_path / "x").exists()
+
+
+class TestAssemble:
+    def test_nothing_is_lost(self, tmp_path: Path) -> None:
+        folder = tiny_tortoise(tmp_path / "whole", seed=3)
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "README.md", "clvp", "config.yaml", "diffusion", "model.safetensors", "vocabulary.txt", "vqvae",
+        ]  # fmt: skip
+        made = load_parts(folder)
+        networks = {AR_KIND: made.ar, VQVAE_KIND: made.vqvae, CLVP_KIND: made.clvp, DIFFUSION_KIND: made.decoder}
+        for kind, network in tiny_networks(3).items():
+            found = networks[kind]
+            assert found is not None and equal(found.state_dict(), network.state_dict())
+            assert not found.training and not any(p.requires_grad for p in found.parameters())
+        assert made.symbols == SYMBOLS and made.folder == folder and made.ar.config == AR_TINY and made.voices is None
+        judging = load_judging(folder)
+        assert judging[2] == SYMBOLS and equal(judging[1].state_dict(), tiny_networks(3)[CLVP_KIND].state_dict())
+        other = load_parts(tiny_tortoise(tmp_path / "other"))
+        assert len(made.hash) == 12 and len({made.hash, other.hash, judging[3]}) == 3
+
+    def test_training_state_stays_behind_and_runs_are_found(self, root: Path, tmp_path: Path) -> None:
+        run = train(root, "clvp", tmp_path / "clvp")
+        found = {kind: root / "parts" / kind for kind in (AR_KIND, VQVAE_KIND, DIFFUSION_KIND)}
+        words = [found[AR_KIND], found[VQVAE_KIND], tmp_path / "clvp", found[DIFFUSION_KIND], tmp_path / "out"]
+        about = tmp_path / "about.md"
+        about.write_text("# Mine\n\nLicence: MIT\n")
+        assemble.main([*map(str, words), "--readme", str(about), "--dtype", "float16"])
+        assert (tmp_path / "out" / "README.md").read_text() == about.read_text()
+        assert not list((tmp_path / "out").rglob("train_state"))
+        made = load_parts(tmp_path / "out")
+        assert made.clvp is not None
+        wanted = {name: value.half().float() for name, value in states(run).items()}
+        assert equal(made.clvp.state_dict(), wanted)
+
+    def test_int8_keeps_codes_or_the_vqvae_is_kept(self, root: Path, tmp_path: Path) -> None:
+        folder = tiny_tortoise(tmp_path / "whole", dtype=torch.int8)
+
+        def packed(path: Path) -> bool:
+            return any(name.endswith(INT8) for name in checkpoint.load_tensors(path / "model.safetensors"))
+
+        assert packed(folder) and packed(folder / "diffusion") and packed(folder / "clvp")
+        found, config = parts.read_part(root / "parts" / VQVAE_KIND, VQVAE_KIND, type(VQVAE_TINY))
+        changed = parts.codes_changed(found, config)
+        assert packed(folder / "vqvae") == (changed <= parts.MOST_CHANGED)
+        assert load_parts(folder).hash
+
+    @pytest.mark.parametrize("share", [0.0, 0.5])
+    def test_the_share_of_changed_codes_decides(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+    ) -> None:
+        monkeypatch.setattr(parts, "codes_changed", lambda *_: share)
+        held = checkpoint.load_tensors(tiny_tortoise(tmp_path / "whole", dtype=torch.int8) / "vqvae/model.safetensors")
+        assert any(name.endswith(INT8) for name in held) == (share == 0.0)
+        assert held["encoder.out.bias"].dtype == torch.float16
+
+    def test_parts_that_do_not_belong_together_are_refused(self, root: Path, tmp_path: Path) -> None:
+        folders = {kind: root / "parts" / kind for kind in KINDS.values()}
+
+        def refused(said: str, **other: Path) -> None:
+            names = {VQVAE_KIND: "vqvae", CLVP_KIND: "clvp", DIFFUSION_KIND: "diffusion", AR_KIND: "ar"}
+            given = {name: other.get(name, folders[kind]) for kind, name in names.items()}
+            with pytest.raises(UserError, match=said) as caught:
+                parts.assemble(
+                    given["ar"], tmp_path / "out", vqvae=given["vqvae"], clvp=given["clvp"],
+                    diffusion=given["diffusion"],
+                )  # fmt: skip
+            assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+        def changed(kind: str, vocabulary: Sequence[str] | None = None, **keys: object) -> Path:
+            found = checkpoint.load(folders[kind])
+            return checkpoint.save(
+                tmp_path / f"{kind}-{len(list(tmp_path.iterdir()))}", kind=kind, config={**found.config, **keys},
+                state=found.state, vocabulary=vocabulary or found.vocabulary,
+            )  # fmt: skip
+
+        mel = checkpoint.load(folders[VQVAE_KIND]).config["mel"]
+        refused("tortoise-clvp is a checkpoint of kind tortoise-clvp, not tortoise-vqvae", vqvae=folders[CLVP_KIND])
+        judge = changed(CLVP_KIND, codebook="another")
+        refused(
+            f"parts/tortoise and {judge} do not belong together: the codebook is tiny of one and another", clvp=judge
+        )
+        refused("the mel.f_min is 0.0 of one and 50.0", vqvae=changed(VQVAE_KIND, mel={**mel, "f_min": 50.0}))
+        refused("the code_seconds is 1/25 of one and 1/20", diffusion=changed(DIFFUSION_KIND, code_seconds=800))
+        refused("vocabulary", clvp=changed(CLVP_KIND, [*SYMBOLS[:-1], "ZZZ"]))
+        refused("281 text symbols, not 282", ar=changed(AR_KIND, SYMBOLS[:-1]), clvp=changed(CLVP_KIND, SYMBOLS[:-1]))
+        refused("does not fit CLVP", clvp=changed(CLVP_KIND, codes=65))
+        found = checkpoint.load(folders[CLVP_KIND])
+        state = {**found.state, "speech.embed.weight": torch.zeros(65, 32)}
+        larger = checkpoint.save(
+            tmp_path / "large", kind=CLVP_KIND, config={**found.config, "codes": 65}, state=state, vocabulary=SYMBOLS
+        )
+        refused("the codes is 64 of one and 65", clvp=larger)
+        nameless = changed(CLVP_KIND, codebook="")
+        assert parts.assemble(
+            folders[AR_KIND], tmp_path / "fine", vqvae=folders[VQVAE_KIND], clvp=nameless,
+            diffusion=folders[DIFFUSION_KIND],
+        ).is_dir()  # fmt: skip
+
+    def test_broken_checkpoints_are_refused_by_name(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="tortoise has no folder 'diffusion' and cannot speak"):
+            load_parts(root / "parts" / AR_KIND)
+        with pytest.raises(UserError, match="has no folder 'vqvae' and cannot judge"):
+            load_judging(root / "parts" / AR_KIND)
+        with pytest.raises(UserError, match="is not a checkpoint"):
+            load_parts(tmp_path / "nothing")
+        folder = tiny_tortoise(tmp_path / "whole")
+        (folder / "clvp" / "model.safetensors").write_bytes(b"half")
+        with pytest.raises(UserError, match="whole/clvp/model.safetensors is broken"):
+            load_parts(folder)
+        with pytest.raises(SystemExit) as caught:
+            assemble.main(["a", "b", "c", "d", str(tmp_path / "out")])
+        assert caught.value.code == 2
