@@ -7,7 +7,7 @@ audible and judged. What choosing among N of them brings is then no matter of lu
 of the 16 is summed, each take weighing as often as it is the best of its set. The cost is 16 takes, whatever is asked.
 
 Rankers are "clvp" (the score of the codes), "wer" (a recogniser with its own language model) and "sim" (SIM-o), as
-``--rank`` has them; takes that they find equal share the choice. Whatever a ranker decides by it improves by definition:
+``--rank`` has them; takes that they find equal share the choice. What a ranker decides by, it improves by definition:
 such a cell of the table is marked †. The recogniser therefore ranks with an open vocabulary, and the measure beside
 it is "wer-closed", whose language model knows the sentences. Both hear with the same acoustic model, which still
 flatters that ranker. "oracle" takes what is best in the very measure of its column, "one take" is the mean of all.

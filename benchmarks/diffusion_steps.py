@@ -171,7 +171,8 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
                 lines.setdefault(row["label"], []).append((row["calls"], row[measure]))
         row = special[OTHER if measure == "mel" else REFERENCE]
         across = {f"{row['label']} ({row['solver']}, {row['calls']:g} calls)": row[measure]}
-        made.append(Panel(measure, LABELS[measure], lines, across, 100.0 if measure in RATES else 1.0, measure == "mel"))
+        scale = 100.0 if measure in RATES else 1.0
+        made.append(Panel(measure, LABELS[measure], lines, across, scale, log=measure == "mel"))
     return made
 
 

@@ -1,7 +1,7 @@
 """Score how models speak, as their READMEs report it: the same sentences and voices for all.
 
     python benchmarks/speech.py engines OUT --sentences heldout.tsv
-    python benchmarks/speech.py engines OUT --sentences heldout.tsv --model tortoise --name tortoise-4 best_of=4 rank=clvp
+    python benchmarks/speech.py engines OUT --sentences heldout.tsv --model tortoise --name best-of-4 best_of=4 rank=wer
     python benchmarks/speech.py readers OUT --sentences heldout.tsv --readers FOLDER --model tortoise decoding=top_p=0.9
 
 ``engines``: sentences absent from the training text in three voices of flite, the prompt being another such sentence;
@@ -217,10 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parse(arguments)
     options, out, what, name = options_of(given.options), given.out, given.what, given.name
-    if what == "engines":
-        texts = sentences(given.sentences, given.count + 1)
-    else:
-        texts = sentences(given.sentences, given.each)
+    texts = sentences(given.sentences, given.count + 1 if what == "engines" else given.each)
     # Scores stand side by side only if they are of the same sentences and voices.
     Kept(out / what, {"texts": texts, "people": given.people if what == "readers" else len(VOICES)})
     path = out / f"{what}.json"

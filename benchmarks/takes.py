@@ -280,5 +280,6 @@ def shown(name: str, figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "–"
     scale, digits = (100, 1) if name.startswith("wer") else (1, 3)
-    value, low, high = (f"{scale * figure[key]:.{digits}f}" for key in ("value", "low", "high"))
+    # Adding zero makes no minus of what rounds to nothing.
+    value, low, high = (f"{round(scale * figure[key], digits) + 0.0:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

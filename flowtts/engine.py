@@ -3,6 +3,7 @@
 eager          float32, as trained
 bf16-autocast  float32 weights, converted for every product by autocast
 bf16           weights converted once; sums of products, softmax and the state of the solver stay float32
+half           linear layers with weights in float16 on a CPU, products in float32: for decoding token by token
 int8           the inner linear layers in int8 (weights by output channel, activations by call), the rest float32
 compiled       "bf16" or "eager" through torch.compile: slow to start, for long jobs
 """
@@ -21,11 +22,12 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from flowtts.decode.half import halved, inner_linears
 from flowtts.device import multiplies_bfloat16, multiplies_int8
 from flowtts.tuning import best, fingerprint, measurements
 from flowtts.types import UserError
 
-EngineName = Literal["eager", "bf16-autocast", "bf16", "int8", "compiled"]
+EngineName = Literal["eager", "bf16-autocast", "bf16", "half", "int8", "compiled"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 """Every engine by name."""
 
@@ -62,6 +64,8 @@ class Engine:
         Raises:
             UserError: this build of PyTorch or this machine cannot.
         """
+        if self.name == "half":
+            return halved(network)
         made = copy.deepcopy(network).eval().requires_grad_(False).to(self.device)
         if self.name == "int8":
             _to_int8(made, self.device)
@@ -146,19 +150,12 @@ def _require_cpu(device: torch.device) -> None:
 
 
 def _to_int8(network: nn.Module, device: torch.device) -> None:
-    """Replace the linear layers of the blocks.
-
-    Those that are the network's own, or stand in a list of modules (the U-Net skips), are the sensitive ones.
-    """
+    """Replace the linear layers of the blocks."""
     _require_cpu(device)
     if torch.backends.quantized.engine == "none" or getattr(torch, "quantize_per_channel", None) is None:
         raise UserError("engine 'int8': this build of PyTorch has no quantised products; choose eager")
-    for parent in list(network.modules()):
-        if parent is network or isinstance(parent, nn.ModuleList):
-            continue
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child))
+    for parent, name, child in inner_linears(network):
+        setattr(parent, name, Int8Linear(child))
 
 
 def _compile(network: nn.Module) -> None:

@@ -93,8 +93,8 @@ def mix(parts: Sequence[tuple[Latents, float]]) -> Latents:
         UserError: voices of different models, or weights that add up to nothing.
     """
     total = sum(weight for _, weight in parts)
-    if not parts or any(weight < 0 for _, weight in parts) or total <= 0:
-        raise UserError("the weights of a mixture are not negative and one at least is positive")
+    if any(weight < 0 for _, weight in parts) or not 0 < total < math.inf:
+        raise UserError("the weights of a mixture are finite, none is negative, and one at least is positive")
     first = parts[0][0]
     if any(voice.model != first.model or voice.tensors.keys() != first.tensors.keys() for voice, _ in parts):
         raise UserError("voices of different models cannot be mixed: make them all with one")

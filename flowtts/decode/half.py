@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -34,8 +35,22 @@ class HalfLinear(nn.Module):
         return out
 
 
+def inner_linears(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+    """The linear layers of a network's blocks, each with its parent and its name there.
+
+    Those that are the network's own, or stand in a list of modules (skips), are few and sensitive, and others may read
+    their weights.
+    """
+    for parent in list(network.modules()):
+        if parent is network or isinstance(parent, nn.ModuleList):
+            continue
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                yield parent, name, child
+
+
 def halved(network: Net) -> Net:
-    """A copy of a network, ready to decode, whose linear layers are `HalfLinear`.
+    """A copy of a network, ready to decode, whose `inner_linears` are `HalfLinear`.
 
     Raises:
         UserError: it is not on the CPU, or this build of PyTorch cannot.
@@ -45,8 +60,6 @@ def halved(network: Net) -> Net:
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         raise UserError("this build of PyTorch cannot multiply weights packed in float16: leave them in float32")
     made = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(made.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, HalfLinear(child))
+    for parent, name, child in inner_linears(made):
+        setattr(parent, name, HalfLinear(child))
     return made

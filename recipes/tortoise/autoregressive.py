@@ -6,26 +6,20 @@ utterance's parts always touch, however long the batch's others are, so that pad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flowtts.mask import lengths_to_mask, masked_mean
-from flowtts.nn.causal import CausalTransformer
+from flowtts.nn.causal import CausalBlock, CausalTransformer
 
 from .bricks import AttentionBlock
 from .config import ARConfig
 from .data import CodeBatch
-
-
-_SHORTEST, _LONGEST = 12.0, 800.0
-"""Wavelengths of positions that begin on time, in codes."""
-
-_ALIKE = 0.7
-"""Size of query and key maps that begin alike: equal inputs then have a logit of half the square root of a head's width."""
+from .guide import attention_loss, inputs_of, start_on_time
 
 
 class ConditioningEncoder(nn.Module):
@@ -71,7 +65,7 @@ class AutoregressiveModel(nn.Module):
         self.text_head = nn.Linear(width, config.symbols + 1)
         self.code_head = nn.Linear(width, config.codes + 2)
         if config.codes_per_symbol:
-            start_on_time(self)
+            start_on_time(self.text_position, self.code_position, config.codes_per_symbol)
         # Published weights hear log-mels divided by a number for each channel.
         self.register_buffer("channel_scale", torch.ones(config.mel.channels))
 
@@ -144,37 +138,23 @@ class AutoregressiveModel(nn.Module):
         return self.hidden(voice, text, text_lengths, codes, code_lengths)[1][:, :-2]
 
     def loss(self, batch: CodeBatch, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Cross-entropies of the codes and, with a small weight, of the text; both learn where to stop."""
+        """Cross-entropies of the codes and, with a small weight, of the text; both learn where to stop.
+
+        With ``guide_weight`` also how well some heads find the symbol that is to be said, where that is known.
+        """
         del rng
+        config, guided = self.config, self.config.guide_weight > 0 and batch.spoken is not None
         voice = self.voice(batch.clips, batch.clip_frames)
-        text, codes = self(voice, batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
-        config = self.config
+        block = cast(CausalBlock, self.body.blocks[len(self.body.blocks) // 3])
+        with inputs_of(block if guided else None) as seen:
+            text, codes = self(voice, batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
         said = _cross_entropy(text, batch.text, batch.text_lengths, config.stop_text)
         spoken, right = _judged(codes, batch.codes, batch.code_lengths, config.stop_code)
-        return {"loss": spoken + config.text_weight * said, "codes": spoken, "text": said, "accuracy": right}
-
-
-@torch.no_grad()
-def start_on_time(model: AutoregressiveModel) -> None:
-    """Begin with text and codes on one clock, and with heads that look for what is near on it.
-
-    Positions are sinusoids. Half of the heads of the lower half of the layers get equal query and key maps, so that
-    they attend to similar inputs (mimetic initialisation, arXiv 2305.09828, section 3).
-    """
-    config = model.config
-    for table, pace in ((model.text_position, config.codes_per_symbol), (model.code_position, 1.0)):
-        width = table.weight.shape[1]
-        # Wavelengths from some phones to a long sentence.
-        rates = 2 * math.pi / (_SHORTEST * (_LONGEST / _SHORTEST) ** torch.linspace(0, 1, width // 2))
-        angles = pace * torch.arange(len(table.weight))[:, None] * rates
-        table.weight[:, : 2 * (width // 2)] = torch.cat([angles.sin(), angles.cos()], 1) * (0.02 * math.sqrt(2))
-    heads, width = config.body.heads, config.body.width
-    near = width // heads * (heads // 2)
-    for block in list(model.body.blocks)[: len(model.body.blocks) // 2]:
-        assert isinstance(block.qkv, nn.Linear)
-        alike = torch.empty(near, width).normal_(std=_ALIKE / math.sqrt(width))
-        block.qkv.weight[:near] = alike
-        block.qkv.weight[width : width + near] = alike
+        found = {"loss": spoken + config.text_weight * said, "codes": spoken, "text": said, "accuracy": right}
+        if guided and batch.spoken is not None:
+            guide, looked = attention_loss(block, seen[0], batch.text_lengths, batch.spoken)
+            found |= {"loss": found["loss"] + config.guide_weight * guide, "guide": guide, "attention": looked}
+        return found
 
 
 def _framed(ids: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:

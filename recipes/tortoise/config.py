@@ -88,9 +88,8 @@ class ARConfig:
         pooling: how a clip becomes one vector: "first" takes the first position (the public code), "mean" the mean
             (the paper).
         text_weight: of the cross-entropy of the text.
-        codes_per_symbol: 0 begins with random positions, as published. Otherwise they begin as sinusoids of one clock, by
-            which a symbol and the codes that say it are near, and some heads begin by looking at what is near: a small
-            corpus would take very long to find out.
+        codes_per_symbol: 0 begins with random positions, as published; otherwise they begin on one clock (``guide.py``).
+        guide_weight: weight of a loss that teaches some heads where in the text they are (``guide.py``); 0 as published.
         clip_seconds: of a reference clip.
         calm_code: a code that sounds like silence and is put behind what was drawn, or None; 83 in published weights …
         calm_tail: … and so often, so that the diffusion decoder can end in peace.
@@ -110,6 +109,7 @@ class ARConfig:
     pooling: Literal["first", "mean"] = "first"
     text_weight: float = 0.01
     codes_per_symbol: float = 0.0
+    guide_weight: float = 0.0
     clip_seconds: float = 6.0
     calm_code: int | None = None
     calm_tail: int = 8

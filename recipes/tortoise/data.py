@@ -44,6 +44,7 @@ class CodeBatch:
         latents: (B, N, D) states of the autoregressive model, or None.
         heard_clips: the clips as the autoregressive model hears them, or None where it hears ``clips``.
         heard_clip_frames: (B, K) int64 real frames of each, or None.
+        spoken: (B, N) int64, which symbol of the text each code says, -1 for one that says none; None if not known.
         ids: B names.
     """
 
@@ -58,6 +59,7 @@ class CodeBatch:
     latents: Tensor | None = None
     heard_clips: Tensor | None = None
     heard_clip_frames: Tensor | None = None
+    spoken: Tensor | None = None
     ids: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> CodeBatch:
@@ -184,6 +186,16 @@ class CodeCorpus:
             os.replace(part, path)
         return made
 
+    def spoken(self, index: int, codes: int) -> Tensor:
+        """(N,) int64, which symbol of `text` is said in the middle of each code; -1 for a gap and without a text."""
+        cut = self.cuts[index]
+        if not cut.symbols:
+            return torch.full((codes,), -1)
+        middle = (np.arange(codes) + 0.5) * cut.seconds / max(1, codes)
+        phone = np.searchsorted(cut.ends, middle, side="right").clip(max=len(cut.symbols) - 1)
+        said = np.array([symbol != UNSAID for symbol in cut.symbols])
+        return torch.from_numpy(np.where(said[phone], (said.cumsum() - 1)[phone], -1))
+
     def features(self, index: int) -> Tensor:
         """(T, C) what the diffusion decoder emits; (0, C) if none is read."""
         if self._emitted is None:
@@ -290,6 +302,7 @@ def _collate(corpus: CodeCorpus, entries: Sequence[Entry]) -> CodeBatch:
         frames=torch.tensor([len(x) for x in features]),
         heard_clips=heard,
         heard_clip_frames=heard_frames,
+        spoken=pad([corpus.spoken(i, len(x)) for i, x in zip(members, codes, strict=True)], True, -1),
         ids=tuple(corpus.cuts[i].id for i in members),
     )
 

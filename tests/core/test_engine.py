@@ -106,7 +106,7 @@ def test_auto_prefers_what_was_measured_with_a_small_error(net: Net, caplog: pyt
 
 def test_unknown_engines_and_devices_are_refused(net: Net) -> None:
     with pytest.raises(
-        UserError, match=r"no engine 'fast'; there are auto, eager, bf16-autocast, bf16, int8, compiled"
+        UserError, match=r"no engine 'fast'; there are auto, eager, bf16-autocast, bf16, half, int8, compiled"
     ):
         choose_engine("fast", net, CPU)
     with pytest.raises(UserError, match="int8' runs on a CPU, not on meta"):

@@ -29,6 +29,7 @@ from flowtts.registry import trainer
 from flowtts.text.symbols import SYMBOLS
 from flowtts.train import Run
 from flowtts.types import VOICEBOX_MEL, UserError
+from flowtts.validate import Validate
 
 SETTINGS = (
     "train.steps=2", "train.minutes=null", "train.schedule=constant", "train.warmup=1", "train.tensorboard=false",
@@ -52,6 +53,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_manifest(folder / "data")
     tiny_parts(folder / "parts")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def little_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "VALID_BATCHES", 1)
 
 
 def options(root: Path, name: str) -> list[str]:
@@ -206,10 +212,8 @@ def test_the_whole_in_order_is_stopped_and_goes_on(root: Path, tmp_path: Path, m
         )
         return found
 
-    broken = run("a")
-    assert (broken.finished, broken.step) == (True, 10)
     monkeypatch.setattr(training, "Validate", Interrupting("AutoregressiveModel"))
-    steps = [f"{name}.train.steps=3" for name in ("ar",)]
+    steps = ("ar.train.steps=3",)
     stopped = run("b", *steps)
     assert (stopped.finished, stopped.step) == (False, 2) and stopped.folder.parent.parent == tmp_path / "b" / "ar"
     assert not (tmp_path / "b" / "clvp").exists()
@@ -217,8 +221,8 @@ def test_the_whole_in_order_is_stopped_and_goes_on(root: Path, tmp_path: Path, m
     made = run("b", *steps, resume=True)
     assert (made.finished, made.step) == (True, 11) and checkpoint.find(tmp_path / "b") == made.folder
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "vqvae").rglob("*")}
-    monkeypatch.undo()
-    straight = run("a2", *steps)
+    monkeypatch.setattr(training, "Validate", Validate)
+    straight = run("c", *steps)
     for name in ("", "vqvae", "clvp", "diffusion"):
         assert equal(checkpoint.load(made.folder / name).state, checkpoint.load(straight.folder / name).state), name
     whole = load_parts(checkpoint.find(tmp_path / "b"))
@@ -322,9 +326,7 @@ class TestAssemble:
         mel = checkpoint.load(folders[VQVAE_KIND]).config["mel"]
         refused("tortoise-clvp is a checkpoint of kind tortoise-clvp, not tortoise-vqvae", vqvae=folders[CLVP_KIND])
         judge = changed(CLVP_KIND, codebook="another")
-        refused(
-            f"parts/tortoise and {judge} do not belong together: the codebook is tiny of one and another", clvp=judge
-        )
+        refused(f"parts/tortoise and {judge} do not belong .*: the codebook is tiny of one and another", clvp=judge)
         refused("the mel.f_min is 0.0 of one and 50.0", vqvae=changed(VQVAE_KIND, mel={**mel, "f_min": 50.0}))
         refused("the code_seconds is 1/25 of one and 1/20", diffusion=changed(DIFFUSION_KIND, code_seconds=800))
         refused("vocabulary", clvp=changed(CLVP_KIND, [*SYMBOLS[:-1], "ZZZ"]))
@@ -351,7 +353,7 @@ class TestAssemble:
             load_parts(tmp_path / "nothing")
         folder = tiny_tortoise(tmp_path / "whole")
         (folder / "clvp" / "model.safetensors").write_bytes(b"half")
-        with pytest.raises(UserError, match="whole/clvp/model.safetensors is broken"):
+        with pytest.raises(UserError, match=r"whole/clvp/model\.safetensors is broken"):
             load_parts(folder)
         with pytest.raises(SystemExit) as caught:
             assemble.main(["a", "b", "c", "d", str(tmp_path / "out")])
