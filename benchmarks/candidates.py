@@ -31,7 +31,7 @@ import numpy as np
 from charts import Panel, draw
 from numpy.typing import NDArray
 from tables import save, table
-from takes import VOICES, Ear, Kept, Speaker, options_of, prompts, ratio_by, sentences, shown
+from takes import VOICES, Ear, Kept, Speaker, listed, options_of, prompts, ratio_by, sentences, shown
 
 import flowtts
 from flowtts.audio.io import read
@@ -180,9 +180,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sentences", type=Path, required=True, help="TSV with columns id and text")
     parser.add_argument("--count", type=int, default=60, help="sentences")
-    parser.add_argument("--voices", nargs="+", default=VOICES, help="of flite, or recordings")
+    parser.add_argument("--voices", type=listed(str), default=VOICES, help="A,B,… of flite, or recordings")
     parser.add_argument("--takes", type=int, default=16)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16], help="numbers of takes in the table")
+    parser.add_argument("--sizes", type=listed(int), default=[1, 4, 16], help="numbers of takes in the table, 1,4,16")
     parser.add_argument("--steps", type=int, help="of the diffusion decoder")
     parser.add_argument("--model", default="tortoise")
     parser.add_argument("--vocoder", default="vocos")

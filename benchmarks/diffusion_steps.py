@@ -30,7 +30,7 @@ from typing import Any
 
 from charts import Panel, draw
 from tables import save, table
-from takes import RATES, VOICES, Drawn, Ear, Kept, Speaker, options_of, prompts, ratio_by, sentences, shown
+from takes import RATES, VOICES, Drawn, Ear, Kept, Speaker, listed, options_of, prompts, ratio_by, sentences, shown
 from torch import Tensor
 
 import flowtts
@@ -182,9 +182,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sentences", type=Path, required=True, help="TSV with columns id and text")
     parser.add_argument("--count", type=int, default=20, help="sentences")
-    parser.add_argument("--voices", nargs="+", default=VOICES, help="of flite, or recordings")
-    parser.add_argument("--solvers", nargs="+", default=SOLVERS)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32, 64])
+    parser.add_argument("--voices", type=listed(str), default=VOICES, help="A,B,… of flite, or recordings")
+    parser.add_argument("--solvers", type=listed(str), default=SOLVERS, help=",".join(SOLVERS))
+    parser.add_argument("--steps", type=listed(int), default=[4, 8, 16, 32, 64], help="4,8,16,32,64")
     parser.add_argument("--reference", default="dpm++2m", help="solver that draws no noise")
     parser.add_argument("--reference-steps", type=int, default=256)
     parser.add_argument("--model", default="tortoise")

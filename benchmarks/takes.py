@@ -6,11 +6,11 @@ import csv
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -34,6 +34,8 @@ VOICES = ("rms", "slt", "awb")
 """Of flite."""
 
 RATES = ("wer-closed", "wer")
+
+T = TypeVar("T")
 
 
 def sentences(path: Path, count: int) -> list[tuple[str, str]]:
@@ -63,6 +65,15 @@ def prompts(voices: Sequence[str], text: str, folder: Path) -> dict[str, Path]:
         if not found[voice].is_file():
             write(found[voice], speak(voice, text))
     return found
+
+
+def listed(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Reads A,B,C on a command line: options with spaces between their values would swallow what follows."""
+
+    def read_list(spelling: str) -> list[T]:
+        return [kind(part) for part in spelling.split(",")]
+
+    return read_list
 
 
 def options_of(words: Sequence[str]) -> dict[str, Any]:
@@ -207,9 +218,9 @@ class Speaker:
         self.tts, self.recipe = tts, tts.recipe
         if strange := sorted(options.keys() - Sampling.__dataclass_fields__.keys() - {"decoding", "seed"}):
             raise UserError(f"{strange[0]!r} does not concern sampling or decoding: leave it out")
-        request = make_request("", tts.recipe.sampling, **options)
-        self.seed, self.sampling = request.seed, request.sampling
-        self.decoding = Decoding.parse(request.decoding or "", tts.recipe.decoding)
+        self._request = make_request("", tts.recipe.sampling, **options)
+        self.seed, self.sampling = self._request.seed, self._request.sampling
+        self.decoding = Decoding.parse(self._request.decoding or "", tts.recipe.decoding)
         self._frontend = FrontEnd()
 
     def voice(self, recording: Path) -> Heard:
@@ -218,7 +229,7 @@ class Speaker:
 
     def draw(self, text: str, voice: Heard, count: int) -> Drawn:
         """As many takes of a text."""
-        seeds = [self.seed, *(derive(self.seed, "take", take) for take in range(1, count))]
+        seeds = replace(self._request, best_of=count).seeds
         parts = []
         for index, (_, analysis) in enumerate(analyse(self._frontend, text)):
             rngs = [torch.Generator().manual_seed(derive(seed, "tokens", index)) for seed in seeds]

@@ -14,7 +14,10 @@ from flowtts.commands.terminal import Misuse, terminal
 def voice(
     ctx: typer.Context,
     sources: Annotated[
-        list[str], typer.Argument(help="Recordings, folders of them, shipped or kept voices; SOURCE=WEIGHT to mix.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Recordings, folders of them, shipped or kept voices; SOURCE=WEIGHT to mix."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to keep the voice in: .safetensors.")],
     model: Annotated[str, typer.Option("--model", help="The model that is to speak with it.")] = "tortoise",

@@ -88,8 +88,8 @@ class ARConfig:
         pooling: how a clip becomes one vector: "first" takes the first position (the public code), "mean" the mean
             (the paper).
         text_weight: of the cross-entropy of the text.
-        codes_per_symbol: 0 begins with random positions, as published; otherwise they begin on one clock (``guide.py``).
-        guide_weight: weight of a loss that teaches some heads where in the text they are (``guide.py``); 0 as published.
+        codes_per_symbol: 0 begins with random positions, as published; otherwise they begin on one clock, ``guide.py``.
+        guide_weight: weight of a loss that teaches some heads where in the text they are; 0 as published.
         clip_seconds: of a reference clip.
         calm_code: a code that sounds like silence and is put behind what was drawn, or None; 83 in published weights …
         calm_tail: … and so often, so that the diffusion decoder can end in peace.
@@ -206,7 +206,11 @@ class DiffusionConfig:
         vlb_weight: weight of the variational bound, which teaches the variance.
         mel_weight: weight of the auxiliary prediction of the mel from the condition alone.
         raw_conditioning: hear reference clips as plain log-mels, without ``mel``'s mean and deviation (as published).
-        clip: keep the data that the network predicts while it samples in [-1, 1] (as published).
+        shallow: 0 samples from nothing but noise, as published. Otherwise from this noising step on, where the mel that
+            the condition alone suggests is noised (shallow diffusion, arXiv 2105.02446, section 3.2); a network of
+            short training errs most beyond, and does not learn what lies there.
+        clip: the data that the network predicts while it samples are kept between -clip and clip (1 as published); 0
+            lets them be, and errors in the noise are then amplified 150 times where there is nothing but noise.
         clip_seconds: of a reference clip.
         codebook: see `VQVAEConfig`.
         sampling: what is recommended for this model, and done unless something else is asked for.
@@ -227,7 +231,8 @@ class DiffusionConfig:
     vlb_weight: float = 1.0
     mel_weight: float = 1.0
     raw_conditioning: bool = True
-    clip: bool = True
+    shallow: int = 0
+    clip: float = 1.0
     clip_seconds: float = 4.26666
     codebook: str = ""
     sampling: Sampling = field(

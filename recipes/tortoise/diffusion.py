@@ -7,9 +7,8 @@ everywhere else. `flowtts.path.Discrete.timestep` is the only place where one be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,72 +23,11 @@ from flowtts.solve import Rng, Solution, guided, solve
 from flowtts.types import Field, Sampling, UserError
 
 from .bricks import AttentionBlock, GroupNorm, TimedBlock, silent
+from .condition import DecoderBatch, DecoderCondition
 from .config import DiffusionConfig
 
 _ROOM = 2**28
 """Most numbers that `PreparedDecoder` keeps as attention biases; beyond, it makes them anew in every layer."""
-
-
-@dataclass(frozen=True)
-class DecoderCondition:
-    """Everything that the decoder needs beside x and t; `flowtts.types.Condition`'s counterpart.
-
-    Attributes:
-        aligned: (B, T, D) what `DiffusionDecoder.aligned` made of codes and voice.
-        mask: (B, T) bool, True where the frame exists.
-        keep: (B,) bool; False asks for the unconditional model.
-    """
-
-    aligned: Tensor
-    mask: Tensor
-    keep: Tensor
-
-    def null(self) -> DecoderCondition:
-        """The same without codes and voice."""
-        return replace(self, keep=torch.zeros_like(self.keep))
-
-    def to(self, device: torch.device | str) -> DecoderCondition:
-        """Moved to a device."""
-        return DecoderCondition(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-
-class DecoderBatch(Protocol):
-    """What the decoder learns from: codes or latents, one of which is None."""
-
-    @property
-    def features(self) -> Tensor:
-        """(B, T, C) normalised log-mel."""
-        ...
-
-    @property
-    def frames(self) -> Tensor:
-        """(B,) int64 real frames."""
-        ...
-
-    @property
-    def codes(self) -> Tensor | None:
-        """(B, N) int64."""
-        ...
-
-    @property
-    def latents(self) -> Tensor | None:
-        """(B, N, W) hidden states of the autoregressive model."""
-        ...
-
-    @property
-    def code_lengths(self) -> Tensor:
-        """(B,) int64 real codes or latents."""
-        ...
-
-    @property
-    def clips(self) -> Tensor:
-        """(B, K, T, C) normalised log-mels of reference clips."""
-        ...
-
-    @property
-    def clip_frames(self) -> Tensor:
-        """(B, K) int64 real frames of each, 0 for a clip that there is not."""
-        ...
 
 
 class Layer(nn.Module):
@@ -210,12 +148,12 @@ class DiffusionDecoder(nn.Module):
         voice = self.conditioning(batch.clips, batch.clip_frames)
         cond = self.condition(source, batch.code_lengths, voice, batch.frames, x1.shape[1])
         cond = replace(cond, keep=rand((items,), rng, device) >= config.drop_condition)
-        step = torch.randint(config.steps, (items,), generator=rng, device=rng.device)
+        step = torch.randint(config.shallow or config.steps, (items,), generator=rng, device=rng.device)
         x0 = randn(x1.shape, rng, device)
         dropped = self._dropped(rng)
         output = self._predict(self.range.noisy(x1, x0, step), step.to(device).float(), cond, dropped)
         found = dict(self.range.loss(output, x0, step, cond.mask, config.vlb_weight))
-        guess = self.mel_head(silent(cond.aligned.transpose(1, 2), cond.mask)).transpose(1, 2)
+        guess = self._guess(cond)
         # Utterances without a condition teach the condition nothing.
         mel = masked_mean((guess.float() - x1) ** 2, cond.mask & cond.keep[:, None])
         total = found["loss"] + config.mel_weight * mel
@@ -231,8 +169,9 @@ class DiffusionDecoder(nn.Module):
     def sample(self, cond: DecoderCondition, sampling: Sampling, rng: Rng) -> Solution:
         """Mels (B, T, C) of a condition, zero on padding.
 
-        From t = 0, step T - 1, to the least noisy step, whence the predicted data are taken, as the papers' last step
-        does: beyond it nothing was learnt and the velocity grows without bound. Both count as ``sampling.steps``.
+        From t = 0, step T - 1 (or the shallow one), to the least noisy step, whence the predicted data are taken, as the
+        papers' last step does: beyond it nothing was learnt and the velocity grows without bound. Both count as
+        ``sampling.steps``.
         A uniform grid keeps to steps that the network was trained on.
 
         Args:
@@ -244,20 +183,29 @@ class DiffusionDecoder(nn.Module):
             UserError: there are fewer than 2 steps or more than the network learnt, or as `solve` says.
         """
         config = self.config
-        if not 2 <= sampling.steps <= config.steps:
-            raise UserError(f"the diffusion decoder takes 2 to {config.steps} steps, not {sampling.steps}")
+        first = config.shallow or config.steps
+        if not 2 <= sampling.steps <= first:
+            raise UserError(f"the diffusion decoder takes 2 to {first} steps, not {sampling.steps}")
         # The whole trained steps (`space_timesteps` of the published code) lie at equal distances up to rounding.
-        grid = f"whole:{config.steps - 1}" if sampling.grid == "uniform" else sampling.grid
-        end = torch.tensor(1 - 1 / config.steps, dtype=torch.float64)
+        grid = f"whole:{first - 1}" if sampling.grid == "uniform" else sampling.grid
+        begin, end = (torch.tensor(1 - step / config.steps, dtype=torch.float64) for step in (first, 1))
         with torch.inference_mode():
             x0 = self._noise(cond.mask, rng) * sampling.temperature
+            if config.shallow:
+                alpha, sigma = (float(c) for c in self.schedule(begin)[:2])
+                x0 = (alpha * self._guess(cond).float() + sigma * x0) * cond.mask[..., None]
             branches = guided(self, cond, sampling.guidance)
-            field: Field = Clipped(branches, self.schedule) if config.clip else branches
+            field: Field = Clipped(branches, self.schedule, -config.clip, config.clip) if config.clip else branches
             inner = replace(sampling, grid=grid, steps=sampling.steps - 1)
-            made = solve(field, x0, inner, (0.0, float(end)), schedule=self.schedule, rng=rng)
+            made = solve(field, x0, inner, (float(begin), float(end)), schedule=self.schedule, rng=rng)
             data = to_data(self.schedule, "velocity", field(end, made.x), made.x, end)
             calls = made.network_calls + branches.calls(float(end))
             return Solution(data * cond.mask[..., None], made.nfe + 1, calls)
+
+    def _guess(self, cond: DecoderCondition) -> Tensor:
+        """(B, T, C) the mel that the condition alone suggests."""
+        made: Tensor = self.mel_head(silent(cond.aligned.transpose(1, 2), _partial(cond.mask)))
+        return made.transpose(1, 2)
 
     def _noise(self, mask: Tensor, rng: Rng) -> Tensor:
         """(B, T, C) float32, every item's as long as the item, so that padding changes none."""

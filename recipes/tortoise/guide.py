@@ -1,14 +1,14 @@
 """Helping the autoregressive model to find its place in the text, where the corpus is too small for it to find out.
 
-Neither is in the paper, and both leave the network as it is: positions that begin on one clock, and a loss for the
-attention of some heads, as guided attention is used in text-to-speech (arXiv 1710.08969, section 4), but with the true
-times in the place of a diagonal.
+None of it is in the paper, and all of it leaves the network as it is: positions that begin on one clock, codes that
+begin as their vectors in the codebook, and a loss for the attention of some heads, as guided attention is used in
+text-to-speech (arXiv 1710.08969, section 4), but with the true times in the place of a diagonal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,6 +30,23 @@ def start_on_time(text: nn.Embedding, codes: nn.Embedding, codes_per_symbol: flo
         angles = pace * torch.arange(len(table.weight))[:, None] * rates
         # As large as random tables begin.
         table.weight[:, : 2 * half] = torch.cat([angles.sin(), angles.cos()], 1) * (0.02 * math.sqrt(2))
+
+
+@torch.no_grad()
+def start_alike(tables: Sequence[Tensor], codebook: Tensor, rng: torch.Generator) -> None:
+    """Begin with like rows for codes that sound alike.
+
+    Args:
+        tables: (K or more, D) rows of codes, which become a turned copy of the codebook, as large as they were.
+        codebook: (K, W) code vectors.
+        rng: turns it.
+    """
+    count, width = codebook.shape
+    apart = (codebook - codebook.mean(0)) / codebook.std().clamp(min=1e-8)
+    for table in tables:
+        turn, _ = torch.linalg.qr(torch.randn(max(table.shape[1], width), width, generator=rng))
+        turned = apart @ turn[: table.shape[1]].T
+        table[:count] = turned * (table.std() / turned.std())
 
 
 @contextmanager

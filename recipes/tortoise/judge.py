@@ -51,11 +51,12 @@ class ClvpJudge:
         Raises:
             UserError: the sound is too short to have a code.
         """
-        mono, _ = to_level(resample(audio.mono(), self._vqvae.config.mel.sample_rate))
+        config = self._vqvae.config
+        mono, _ = to_level(resample(audio.mono(), config.mel.sample_rate))
+        if len(mono.samples) < config.frames_per_code * config.mel.hop_length:
+            raise UserError(f"{audio.seconds:.2f} s of sound are too short to be judged")
         features = self._mel(torch.from_numpy(mono.samples)[None])
         codes = self._vqvae.encode(features, torch.tensor([features.shape[1]]))
-        if not codes.shape[1]:
-            raise UserError(f"{audio.seconds:.2f} s of sound are too short to be judged")
         text = torch.cat([self._text(analysis) for analysis in analyses])[None]
         whole = torch.ones_like(text, dtype=torch.bool), torch.ones_like(codes, dtype=torch.bool)
         return float(self._clvp.score(text, whole[0], codes, whole[1]))

@@ -27,6 +27,7 @@ from .clvp import CLVP
 from .config import ARConfig, CLVPConfig, DiffusionConfig, VQVAEConfig
 from .data import CodeBatch, CodeCorpus, Reading, code_batches, corpus_of, windowed
 from .diffusion import DiffusionDecoder
+from .guide import start_alike
 from .parts import VQVAETokeniser, load_network
 from .vqvae import VQVAE
 
@@ -96,9 +97,19 @@ class VQVAERun:
 
 @dataclass(frozen=True)
 class ARRun:
-    """Likewise for the autoregressive model; ``vqvae`` names the checkpoint that makes its codes."""
+    """Likewise for the autoregressive model.
+
+    Attributes:
+        vqvae: the checkpoint that makes its codes.
+        alike: codes begin as their vectors in the codebook, see ``guide.py``; not so in the paper.
+        model: its sizes.
+        data: what it reads.
+        train: how it is trained.
+        init: a checkpoint of the same sizes to start from, or None.
+    """
 
     vqvae: str = ""
+    alike: bool = False
     model: ARConfig = field(default_factory=ARConfig)
     data: CodeData = field(default_factory=CodeData)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -107,9 +118,10 @@ class ARRun:
 
 @dataclass(frozen=True)
 class CLVPRun:
-    """Likewise for CLVP."""
+    """Likewise for CLVP, with ``vqvae`` and ``alike`` as above."""
 
     vqvae: str = ""
+    alike: bool = False
     model: CLVPConfig = field(default_factory=CLVPConfig)
     data: CodeData = field(default_factory=CodeData)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -233,6 +245,8 @@ def _ar(run: ARRun, manifests: Sequence[PathLike]) -> Made:
         symbols=len(SYMBOLS), clips=run.data.clips,
     )  # fmt: skip
     network = _made(lambda: AutoregressiveModel(model), run.train.seed)
+    if run.alike:
+        _alike((network.code_embedding.weight, network.code_head.weight), tokeniser, run.train.seed)
     reading = _fitting(_reading(run.data, coded.mel, model.clip_seconds), model)
     data, valid = _codes(run.data, reading, tokeniser, manifests, run.train.seed)
     return network, data, Card(AR_KIND, model, SYMBOLS), valid
@@ -243,6 +257,8 @@ def _clvp(run: CLVPRun, manifests: Sequence[PathLike]) -> Made:
     coded = tokeniser.model.config
     model = replace(run.model, codes=coded.codes, codebook=coded.codebook, symbols=len(SYMBOLS))
     network = _made(lambda: CLVP(model), run.train.seed)
+    if run.alike:
+        _alike((network.speech.embed.weight,), tokeniser, run.train.seed)
     reading = replace(_reading(run.data, coded.mel), clips=0)
     data, valid = _codes(run.data, reading, tokeniser, manifests, run.train.seed)
     return network, data, Card(CLVP_KIND, model, SYMBOLS), valid
@@ -335,6 +351,10 @@ def _autoregressive(folder: str, tokeniser: VQVAETokeniser) -> AutoregressiveMod
     if model.codebook != tokeniser.model.config.codebook:
         raise UserError(f"{folder} and the VQ-VAE have different codebooks: give the one it was trained with")
     return network
+
+
+def _alike(tables: Sequence[Tensor], tokeniser: VQVAETokeniser, seed: int) -> None:
+    start_alike(tables, tokeniser.model.quantiser.codebook, torch.Generator().manual_seed(seed))
 
 
 def _made(build: Callable[[], N], seed: int) -> N:

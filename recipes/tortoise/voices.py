@@ -77,7 +77,8 @@ class GaussianVoices(nn.Module):
         whole = torch.cat([ar, decoder], dim=1)
         mean = whole.mean(0)
         # Each kind counts the same, however large its numbers are.
-        weight = torch.cat([part.new_full((part.shape[1],), 1 / float(part.std(0).norm())) for part in (ar, decoder)])
+        spreads = [(part, max(float(part.std(0).norm()), 1e-12)) for part in (ar, decoder)]
+        weight = torch.cat([part.new_full((part.shape[1],), 1 / spread) for part, spread in spreads])
         _, values, axes = torch.linalg.svd((whole - mean) * weight, full_matrices=False)
         kept = min(factors, len(voices) - 1, len(values))
         made = cls(GaussianConfig(ar.shape[1], decoder.shape[1], kept))

@@ -103,7 +103,6 @@ SAY: list[tuple[Words, str]] = [
     (("hello", "--seed", "-1"), "--seed"),
     (("hello", "--best-of", "0"), "--best-of"),
     (("hello", "--rank", "beauty"), "--rank"),
-    (("hello", "--best-of", "2", "--rank", "clvp"), "clvp"),
     (("hello", "--solver", "eulr"), "eulr"),
     (("hello", "--grid", "unifrom"), "unifrom"),
     (("hello", "--model", "voicebxo"), "voicebxo"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_tortoise import tiny_tortoise
 from torch import nn
 
 from flowtts import checkpoint, registry
@@ -47,6 +48,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         write_voicebox(root / "voicebox-small")
         write_vocos(root / "vocos-16k")
+    tiny_tortoise(tmp_path_factory.mktemp("made") / "tiny").rename(root / "tortoise-small")
     return root
 
 
@@ -116,7 +118,10 @@ def test_a_missing_shipped_checkpoint_is_not_the_users_spelling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
-    for load, name in ((registry.load_recipe, "voicebox"), (registry.load_vocoder, "vocos")):
+    for load, name in (
+        (registry.load_recipe, "voicebox"), (registry.load_recipe, "tortoise"), (registry.load_vocoder, "vocos"),
+        (registry.load_judge, "clvp"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match="belongs to flowtts and is not installed"):
             load(name)
 
@@ -128,6 +133,12 @@ def test_metrics_are_made_without_their_models() -> None:
     assert isinstance(metric, Metric) and metric.name == "rtf" and not metric.higher_is_better
     with pytest.raises(UserError, match="did you mean 'wer-closed'"):
         registry.load_metric("wer-close")
+
+
+def test_judges_load_by_name() -> None:
+    for name in registry.JUDGES:
+        judge = registry.load_judge(name)
+        assert callable(judge) and judge.hash
 
 
 def test_converters_are_functions() -> None:

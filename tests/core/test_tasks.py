@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from tiny_tortoise import tiny_tortoise
 
 from flowtts import registry
-from flowtts.tasks import Diverse, Infilling, infilling, require
+from flowtts.tasks import Diverse, FreeRecipe, Infilling, TimedRecipe, infilling, require, timed
 from flowtts.types import Recipe, UserError
 
 
@@ -19,21 +21,28 @@ class _Mute:
     tasks: frozenset[str] = frozenset({"say"})
 
 
-def test_every_declared_ability_is_the_recipes_own() -> None:
+def test_every_declared_ability_is_the_recipes_own(tmp_path: Path) -> None:
+    recipes = {name: registry.load_recipe(name) for name in ("voicebox", tiny_tortoise(tmp_path / "tortoise"))}
+    found = {recipe.name: recipe for recipe in recipes.values()}
+    assert set(found) == set(registry.ABILITIES) == set(registry.RECIPES)
     for name, tasks in registry.ABILITIES.items():
-        recipe = registry.load_recipe(name)
+        recipe = found[name]
         assert recipe.tasks == tasks <= set(registry.TASKS)
-        assert isinstance(recipe, Recipe) and isinstance(recipe, Infilling) and isinstance(recipe, Diverse)
-    assert set(registry.ABILITIES) == set(registry.RECIPES)
+        assert isinstance(recipe, Recipe) and isinstance(recipe, TimedRecipe) != isinstance(recipe, FreeRecipe)
+        assert isinstance(recipe, Infilling) == ("edit" in tasks)
+    assert isinstance(found["voicebox"], Diverse)
 
 
 @pytest.mark.parametrize("task", [task for task in registry.TASKS if task != "say"])
 def test_a_task_is_refused_with_the_recipes_that_can(task: str) -> None:
-    with pytest.raises(UserError, match=rf"mute cannot .*\({task}\): take voicebox"):
+    able = " or ".join(registry.can(task))
+    with pytest.raises(UserError, match=rf"mute cannot .*\({task}\): take {able}$"):
         require(_Mute(), task)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="my/model cannot"):
         infilling(_Mute(), task, "my/model")  # type: ignore[arg-type]
     require(_Mute(), "say")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="the model mute does not time its phones"):
+        timed(_Mute())  # type: ignore[arg-type]
 
 
 def test_unknown_tasks_and_false_claims_are_programming_errors() -> None:

@@ -279,3 +279,53 @@ def test_a_tiny_batch_is_learnt() -> None:
         losses.append((float(found["mse"].detach()), float(found["mel"].detach())))
     first, last = torch.tensor(losses[:10]).mean(0), torch.tensor(losses[-15:]).mean(0)
     assert bool((last < first / 2).all()), (first, last)
+
+
+def test_shallow_sampling_starts_at_the_noised_guess() -> None:
+    # Of two steps, the first is at the shallow step itself: its input is what sampling starts from.
+    model, given = decoder(shallow=24, clip=0.0), batch()
+    cond = condition(model, given)
+    seen: list[Tensor] = []
+    model.enter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    prepared = model.prepare
+
+    def watched(condition: DecoderCondition) -> object:
+        field = prepared(condition)
+
+        class Watching:
+            def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+                seen.append(x.clone())
+                assert float(model.schedule.timestep(t)) <= 23 + 1e-6
+                return field(t, x)
+
+        return Watching()
+
+    model.prepare = watched  # type: ignore[method-assign, assignment]
+    made = model.sample(cond, Sampling("ddim", "uniform", 2, 1.0, 1.0), [rng(5), rng(6)])
+    alpha, sigma, _, _ = model.schedule(torch.tensor(1 - 24 / 60, dtype=torch.float64))
+    noise = model._noise(cond.mask, [rng(5), rng(6)])
+    wanted = (float(alpha) * model._guess(cond) + float(sigma) * noise) * cond.mask[..., None]
+    torch.testing.assert_close(seen[0], wanted.detach())
+    assert made.nfe == 2 and bool((made.x[~cond.mask] == 0).all())
+    with pytest.raises(UserError, match="2 to 24 steps"):
+        model.sample(cond, Sampling("ddim", "uniform", 25, 1.0, 1.0), rng())
+
+
+def test_shallow_training_knows_no_noisier_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = decoder(shallow=5), []
+    noisy = type(model.range).noisy
+
+    def watched(self: object, x1: Tensor, x0: Tensor, step: Tensor) -> Tensor:
+        seen.extend(step.tolist())
+        return noisy(self, x1, x0, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.range), "noisy", watched)
+    for seed in range(40):
+        model.loss(batch(), rng(seed))
+    assert set(seen) == {0, 1, 2, 3, 4}
+
+
+def test_predicted_data_stay_within_their_range() -> None:
+    model, given = decoder(clip=0.5), batch()
+    made = model.sample(condition(model, given), Sampling("ddim", "uniform", 4, 1.0, 1.0), rng())
+    assert float(made.x.abs().max()) <= 0.5 + 1e-5

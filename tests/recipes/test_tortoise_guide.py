@@ -9,7 +9,7 @@ from torch import nn
 from flowtts.nn.causal import CausalBlock, CausalConfig
 from flowtts.recipes.tortoise.autoregressive import AutoregressiveModel
 from flowtts.recipes.tortoise.data import CodeBatch
-from flowtts.recipes.tortoise.guide import attention_loss, inputs_of, start_on_time
+from flowtts.recipes.tortoise.guide import attention_loss, inputs_of, start_alike, start_on_time
 
 
 def batch(spoken: torch.Tensor | None) -> CodeBatch:
@@ -35,7 +35,7 @@ def test_positions_of_a_symbol_and_its_codes_are_alike() -> None:
     start_on_time(text, codes, 2.0)
     alike = text.weight[:40] @ codes.weight[:80].T
     assert torch.equal(alike.argmax(1), 2 * torch.arange(40))
-    assert math.isclose(float(codes.weight.std()), 0.02, rel_tol=0.1)
+    assert math.isclose(float(codes.weight.detach().std()), 0.02, rel_tol=0.1)
 
 
 def test_a_head_without_preference_loses_the_logarithm_of_what_it_sees() -> None:
@@ -108,3 +108,15 @@ def test_the_guide_can_be_learnt() -> None:
         found["loss"].backward()
         optimiser.step()
     assert float(found["attention"].detach()) > 0.9
+
+
+def test_codes_that_sound_alike_begin_alike() -> None:
+    codebook, rng = torch.randn(50, 8), torch.Generator().manual_seed(0)
+    table = nn.Embedding(52, 32).weight
+    others = table[50:].clone()
+    before = float(table.detach().std())
+    start_alike([table], codebook, rng)
+    apart, wanted = ((x[:, None] - x).norm(dim=-1) for x in (table[:50].detach(), codebook))
+    assert torch.allclose(apart / apart.mean(), wanted / wanted.mean(), atol=1e-4)
+    assert torch.equal(table[50:], others)
+    assert math.isclose(float(table[:50].detach().std()), before, rel_tol=0.05)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from tiny_tortoise import AR_TINY, CODES, VQVAE_TINY, tiny_manifest, tiny_networ
 from torch import nn
 
 from flowtts import checkpoint, cli
+from flowtts.checkpoint import FORMAT, FORMAT_INT8
+from flowtts.config import dump, plain
 from flowtts.config import load as load_config
-from flowtts.quantised import INT8
 from flowtts.recipes.tortoise import AR_KIND, CLVP_KIND, DIFFUSION_KIND, VQVAE_KIND, assemble, parts
 from flowtts.recipes.tortoise import train as training
 from flowtts.recipes.tortoise.parts import load_judging, load_parts
 from flowtts.recipes.tortoise.train import CONFIGS, RUNS
+from flowtts.recipes.tortoise.vqvae import VQVAE
 from flowtts.recipes.tortoise.whole import shipped, stages
 from flowtts.registry import trainer
 from flowtts.text.symbols import SYMBOLS
@@ -31,27 +34,42 @@ from flowtts.train import Run
 from flowtts.types import VOICEBOX_MEL, UserError
 from flowtts.validate import Validate
 
-SETTINGS = (
-    "train.steps=2", "train.minutes=null", "train.schedule=constant", "train.warmup=1", "train.tensorboard=false",
-    "train.cpu=true", "train.log_every=1", "data.speeds=[1.0]", "data.max_frames_per_batch=250",
-)  # fmt: skip
-SIZES: Mapping[str, Sequence[str]] = {
-    "vqvae": ("model.hidden=16", "model.blocks=1", "model.codes=32", "model.code_width=8"),
-    "ar": ("model.body={layers: 1, heads: 2, width: 32, ffn: 32}", "model.conditioning_blocks=1"),
-    "clvp": ("model.width=32", "model.latent=16", "model.layers=1", "model.head_width=16", "model.ffn=32"),
-    "decoder": ("model.width=32", "model.layers=1", "model.heads=2", "model.steps=50", "model.latent_width=32"),
-}
-SIZES = {**SIZES, "fine": SIZES["decoder"]}
+MEL = plain(VOICEBOX_MEL)
+TRAIN: Mapping[str, object] = {
+    "steps": 2, "schedule": "constant", "learning_rate": 1e-3, "warmup": 1, "tensorboard": False, "cpu": True,
+    "log_every": 1,
+}  # fmt: skip
+DATA: Mapping[str, object] = {"max_frames_per_batch": 250}
+MODELS: Mapping[str, Mapping[str, object]] = {
+    "vqvae": {"mel": MEL, "hidden": 16, "blocks": 1, "codes": 32, "code_width": 8},
+    "ar": {"body": {"layers": 1, "heads": 2, "width": 32, "ffn": 32}, "conditioning_blocks": 1, "clip_seconds": 0.3},
+    "clvp": {"width": 32, "latent": 16, "layers": 1, "heads": 2, "head_width": 16, "ffn": 32},
+    "decoder": {
+        "mel": MEL, "width": 32, "layers": 1, "heads": 2, "steps": 50, "latent_width": 32, "layer_drop": 0.0,
+        "raw_conditioning": False, "clip_seconds": 0.3,
+    },
+}  # fmt: skip
+MODELS = {**MODELS, "fine": MODELS["decoder"]}
 KINDS = {"vqvae": VQVAE_KIND, "ar": AR_KIND, "clvp": CLVP_KIND, "decoder": DIFFUSION_KIND, "fine": DIFFUSION_KIND}
 NAMES = {"ar": "tortoise-ar", "decoder": "tortoise-diffusion", "fine": "tortoise-diffusion"}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a manifest, its cache, and the networks of `tiny_parts` to build on."""
+    """With a manifest, its cache, the networks of `tiny_parts` to build on, and a configuration of each stage."""
     folder = tmp_path_factory.mktemp("tortoise")
     tiny_manifest(folder / "data")
     tiny_parts(folder / "parts")
+    data = {**DATA, "cache": str(folder / "cache")}
+    codes = {"vqvae": str(folder / "parts" / VQVAE_KIND)}
+    taught = {"vqvae": {}, "fine": {**codes, "ar": str(folder / "parts" / AR_KIND)}}
+    for name, model in MODELS.items():
+        run = {"model": model, "data": data, "train": TRAIN, **taught.get(name, codes)}
+        (folder / f"{name}.yaml").write_text(dump(run))
+    train = {**TRAIN, "sample_every": 1}
+    whole = {name: {"model": model, "data": DATA, "train": train} for name, model in MODELS.items() if name != "fine"}
+    shared = {"cache": str(folder / "whole-cache"), "valid": [str(folder / "data")]}
+    (folder / "whole.yaml").write_text(dump({**whole, "fine": {"data": DATA, "train": train}, **shared}))
     return folder
 
 
@@ -60,18 +78,9 @@ def little_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "VALID_BATCHES", 1)
 
 
-def options(root: Path, name: str) -> list[str]:
-    taught = [] if name == "vqvae" else [f"vqvae={root / 'parts' / VQVAE_KIND}"]
-    if name == "fine":
-        taught.append(f"ar={root / 'parts' / AR_KIND}")
-    return [*SETTINGS, *SIZES[name], *taught, f"data.cache={root / 'cache'}"]
-
-
 def train(root: Path, name: str, out: Path, *more: str, resume: bool = False) -> Run:
-    kind = NAMES.get(name, KINDS[name])
-    found: Run = trainer(kind)(
-        kind, [root / "data"], out, overrides=[*options(root, name), *more], resume=resume, vocode=None
-    )
+    kind, source = NAMES.get(name, KINDS[name]), root / f"{name}.yaml"
+    found: Run = trainer(kind)(kind, [root / "data"], out, source=source, overrides=more, resume=resume, vocode=None)
     return found
 
 
@@ -98,7 +107,7 @@ def test_every_config_is_whole_and_the_shipped_stages_fit() -> None:
     assert order[0].run.model.mel == fine.model.mel == VOICEBOX_MEL
 
 
-@pytest.mark.parametrize("name", list(SIZES))
+@pytest.mark.parametrize("name", list(MODELS))
 def test_each_network_is_trained_and_goes_on_exactly_where_it_was(root: Path, tmp_path: Path, name: str) -> None:
     whole = train(root, name, tmp_path / "a", "train.steps=3", "train.sample_every=3", f"data.valid=[{root / 'data'}]")
     assert whole.finished and whole.step == 3
@@ -130,7 +139,7 @@ def test_sizes_follow_from_the_codes(root: Path, tmp_path: Path) -> None:
 
 def test_fine_tuning_starts_from_a_checkpoint_and_leaves_alone_what_it_does_not_use(root: Path, tmp_path: Path) -> None:
     first = train(root, "decoder", tmp_path / "a")
-    second = train(root, "fine", tmp_path / "b", f"init={first.folder}", "train.learning_rate=1e-3", "train.ema=0.0")
+    second = train(root, "fine", tmp_path / "b", f"init={first.folder}", "train.ema=0.0")
     before, after = states(first), states(second)
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert {"latent_in", "latent_blocks", "layers"} <= moved and not moved & {"codes", "code_blocks"}
@@ -174,20 +183,12 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path) -> None:
 
 def test_the_command_line_trains_one(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "tortoise-vqvae", "--data", str(root / "data"), "--out", str(tmp_path / "run"), "--json"]
-    assert cli.main([*words, *options(root, "vqvae")]) == 0
+    options = [f"train.{x}" for x in ("minutes=null", "steps=2", "tensorboard=false", "cpu=true", "sample_every=0")]
+    sizes = ["model.hidden=16", "model.codes=32", "data.speeds=[1.0]", f"data.cache={root / 'cache'}"]
+    assert cli.main([*words, *options, *sizes]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["recipe"], found["step"], found["finished"]) == ("tortoise-vqvae", 2, True)
     assert parts.VQVAETokeniser.load(checkpoint.find(tmp_path / "run"))(torch.zeros(9, 80)).shape == (2,)
-
-
-def whole_options(root: Path) -> list[str]:
-    each = [
-        f"{name}.{option}"
-        for name, sizes in SIZES.items()
-        for option in (*SETTINGS, *(() if name == "fine" else sizes), "train.sample_every=1")
-    ]
-    # The width of the states is the autoregressive model's.
-    return [*(o for o in each if "latent_width" not in o), f"cache={root / 'whole-cache'}", f"valid=[{root / 'data'}]"]
 
 
 class Interrupting:
@@ -208,7 +209,7 @@ class Interrupting:
 def test_the_whole_in_order_is_stopped_and_goes_on(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(out: str, *more: str, resume: bool = False) -> Run:
         found: Run = trainer("tortoise")(
-            "tortoise", [root / "data"], tmp_path / out, overrides=[*whole_options(root), *more], resume=resume
+            "tortoise", [root / "data"], tmp_path / out, source=root / "whole.yaml", overrides=more, resume=resume
         )
         return found
 
@@ -244,9 +245,7 @@ def test_the_whole_refuses_before_it_begins(root: Path, tmp_path: Path) -> None:
         ([f"valid=[{tmp_path / 'none'}]"], "no such manifest"),
     ):
         with pytest.raises(UserError, match=said):
-            trainer("tortoise")(
-                "tortoise", [root / "data"], tmp_path / "x", overrides=[*whole_options(root), *more]
-            )  # fmt: skip
+            trainer("tortoise")("tortoise", [root / "data"], tmp_path / "x", overrides=more)
     assert not (tmp_path / "x").exists()
 
 
@@ -282,26 +281,28 @@ class TestAssemble:
         wanted = {name: value.half().float() for name, value in states(run).items()}
         assert equal(made.clvp.state_dict(), wanted)
 
-    def test_int8_keeps_codes_or_the_vqvae_is_kept(self, root: Path, tmp_path: Path) -> None:
-        folder = tiny_tortoise(tmp_path / "whole", dtype=torch.int8)
-
-        def packed(path: Path) -> bool:
-            return any(name.endswith(INT8) for name in checkpoint.load_tensors(path / "model.safetensors"))
-
-        assert packed(folder) and packed(folder / "diffusion") and packed(folder / "clvp")
-        found, config = parts.read_part(root / "parts" / VQVAE_KIND, VQVAE_KIND, type(VQVAE_TINY))
-        changed = parts.codes_changed(found, config)
-        assert packed(folder / "vqvae") == (changed <= parts.MOST_CHANGED)
-        assert load_parts(folder).hash
-
-    @pytest.mark.parametrize("share", [0.0, 0.5])
-    def test_the_share_of_changed_codes_decides(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+    @pytest.mark.parametrize(("share", "layout"), [(0.02, FORMAT_INT8), (0.021, FORMAT)])
+    def test_int8_may_change_few_codes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, layout: int
     ) -> None:
         monkeypatch.setattr(parts, "codes_changed", lambda *_: share)
-        held = checkpoint.load_tensors(tiny_tortoise(tmp_path / "whole", dtype=torch.int8) / "vqvae/model.safetensors")
-        assert any(name.endswith(INT8) for name in held) == (share == 0.0)
-        assert held["encoder.out.bias"].dtype == torch.float16
+        folder = tiny_tortoise(tmp_path / "whole", dtype=torch.int8)
+        formats = [checkpoint.read_header(folder / name)["format"] for name in ("", "clvp", "diffusion", "vqvae")]
+        assert formats == [*[FORMAT_INT8] * 3, layout]
+        assert checkpoint.load_tensors(folder / "vqvae/model.safetensors")["encoder.out.bias"].dtype == torch.float16
+        assert load_parts(folder).vqvae is not None
+
+    def test_changed_codes_are_counted(self, tmp_path: Path) -> None:
+        config = replace(VQVAE_TINY, codes=512)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = VQVAE(config)
+            network(torch.randn(8, 256, 80), torch.full((8,), 256), torch.Generator().manual_seed(0))
+        held = checkpoint.Checkpoint(VQVAE_KIND, {}, network.state_dict(), None, "", tmp_path)
+        assert parts.codes_changed(held, config) < 0.2
+        # One large number coarsens the rest of its row.
+        network.quantiser.codebook[:, 0] = 1000 * float(network.quantiser.codebook.abs().max())
+        assert parts.codes_changed(held, config) > 0.5
 
     def test_parts_that_do_not_belong_together_are_refused(self, root: Path, tmp_path: Path) -> None:
         folders = {kind: root / "parts" / kind for kind in KINDS.values()}

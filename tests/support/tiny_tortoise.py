@@ -21,14 +21,14 @@ from flowtts.recipes.tortoise.config import ARConfig, CLVPConfig, DiffusionConfi
 from flowtts.recipes.tortoise.diffusion import DiffusionDecoder
 from flowtts.recipes.tortoise.parts import assemble
 from flowtts.recipes.tortoise.vqvae import VQVAE
-from flowtts.text.symbols import SYMBOLS
+from flowtts.text.symbols import SYMBOLS, VOWELS
 from flowtts.types import VOICEBOX_MEL, Sampling
 
 CODES = 64
 """Size of the codebook. A code stands for 40 ms; there are at most 60 of them in an utterance, and 160 phones."""
 
-SAID = ("SIL", "HH_B", "AY1_E", "SIL", "DH_B", "EH1_I", "R_E", "SIL.")
-"""What the utterances of `tiny_manifest` say. A plain "SIL" is a gap, which text for Tortoise leaves out."""
+SAID = tuple(("SIL", "HH_B", f"{vowel}1_E", "SIL", "DH_B", "EH1_I", "R_E", "SIL.") for vowel in VOWELS)
+"""What the utterances of `tiny_manifest` say, in turns. A plain "SIL" is a gap, which text for Tortoise leaves out."""
 
 VQVAE_TINY = VQVAEConfig(
     mel=VOICEBOX_MEL, hidden=16, layers=2, blocks=1, codes=CODES, code_width=8, revive_after=5, codebook="tiny"
@@ -50,7 +50,7 @@ DIFFUSION_TINY = DiffusionConfig(
 
 
 def tiny_manifest(folder: Path, utterances: int = 6, transcribed: bool = True) -> Path:
-    """A manifest of noise by two speakers, "s0" and "s1" in turns: u0, u1, … of 0.5, 0.6, … s that say the same."""
+    """A manifest of noise by two speakers, "s0" and "s1" in turns: u0, u1, … of 0.5, 0.6, … s that say `SAID`."""
     folder.mkdir(parents=True, exist_ok=True)
     source, entries = np.random.default_rng(0), []
     for number in range(utterances):
@@ -62,8 +62,9 @@ def tiny_manifest(folder: Path, utterances: int = 6, transcribed: bool = True) -
             "start": 0.0, "duration": seconds, "speaker": f"s{number % 2}", "text": "",
         }  # fmt: skip
         if transcribed:
-            bounds = np.linspace(0, seconds, len(SAID) + 1).tolist()
-            entry |= {"words": [], "phones": [[s, *pair, None] for s, pair in zip(SAID, pairwise(bounds), strict=True)]}
+            said = SAID[number % len(SAID)]
+            bounds = np.linspace(0, seconds, len(said) + 1).tolist()
+            entry |= {"words": [], "phones": [[s, *pair, None] for s, pair in zip(said, pairwise(bounds), strict=True)]}
         entries.append(entry)
     return write_manifests(folder, entries)
 

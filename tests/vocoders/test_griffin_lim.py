@@ -126,3 +126,11 @@ def test_wrong_arguments() -> None:
         GriffinLim(SMALL).decode(torch.zeros(1, 5, 80))
     with pytest.raises(ValueError, match=r"\(B, 200\) samples"):
         GriffinLim(SMALL).polish(torch.zeros(1, 5, 40), torch.zeros(1, 199))
+
+
+def test_powers_are_taken_for_powers() -> None:
+    time = torch.arange(4000) / SMALL.sample_rate
+    tone = 0.3 * torch.sin(2 * torch.pi * 440 * time)[None]
+    made = [GriffinLim(spec).decode(LogMel(spec)(tone)) for spec in (SMALL, replace(SMALL, power=2.0))]
+    levels = [float(sound[:, 500:-500].std()) for sound in (tone, *made)]
+    assert abs(levels[1] / levels[0] - 1) < 0.2 and abs(levels[2] / levels[0] - 1) < 0.2
