@@ -53,9 +53,10 @@ def draw(folder: Path, name: str, panels: Sequence[Panel], label: str) -> None:
     figures = require("matplotlib.figure", "eval")
     figure = figures.Figure(figsize=(4.2 * len(panels), 4.6), dpi=110, layout="constrained")
     names = list(dict.fromkeys(line for panel in panels for line in panel.lines))
+    levels = list(dict.fromkeys(level for panel in panels for level in panel.across))
     handles: dict[str, Any] = {}
     for place, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        handles |= _fill(place, panel, names)
+        handles |= _fill(place, panel, names, levels)
         place.set_xlabel(label)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9)
     for suffix in ("svg", "png"):
@@ -64,7 +65,7 @@ def draw(folder: Path, name: str, panels: Sequence[Panel], label: str) -> None:
             figure.savefig(part, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
 
 
-def _fill(place: Any, panel: Panel, names: Sequence[str]) -> dict[str, Any]:
+def _fill(place: Any, panel: Panel, names: Sequence[str], levels: Sequence[str]) -> dict[str, Any]:
     """Draw a panel; returns what the legend shows, by name."""
     place.set_title(panel.title)
     place.set_ylabel(panel.label)
@@ -74,12 +75,15 @@ def _fill(place: Any, panel: Panel, names: Sequence[str]) -> dict[str, Any]:
     if panel.log:
         place.set_yscale("log")
     shown: dict[str, Any] = {}
-    for number, (name, figure) in enumerate(panel.across.items()):
+    for name, figure in panel.across.items():
         if figure["value"] is None:
             continue
         low, high = panel.scale * figure["low"], panel.scale * figure["high"]
         shown[name] = place.axhline(
-            panel.scale * figure["value"], color="0.35", linewidth=1.2, linestyle=("--", ":", "-.")[number % 3]
+            panel.scale * figure["value"],
+            color="0.35",
+            linewidth=1.2,
+            linestyle=("--", ":", "-.")[levels.index(name) % 3],
         )
         place.axhspan(low, high, color="0.35", alpha=0.08, linewidth=0)
     for name, points in panel.lines.items():

@@ -43,7 +43,7 @@ class Program:
         self.api = api
         # Its constructor fetches the published weights.
         self.tts = api.TextToSpeech.__new__(api.TextToSpeech)
-        ar = public.stirred(public.autoregressive(sizes))
+        ar: Any = public.stirred(public.autoregressive(sizes))
         ar.mel_head.bias[ar.stop_mel_token] = NEVER
         ar.post_init_gpt2_config(use_deepspeed=False, kv_cache=True, half=False)
         vocoder: Any = public.stirred(public.vocoder(sizes))

@@ -33,15 +33,15 @@ def start_on_time(text: nn.Embedding, codes: nn.Embedding, codes_per_symbol: flo
 
 
 @torch.no_grad()
-def start_alike(tables: Sequence[Tensor], codebook: Tensor, rng: torch.Generator) -> None:
+def start_alike(tables: Sequence[Tensor], codebook: Tensor, seed: int) -> None:
     """Begin with like rows for codes that sound alike.
 
     Args:
         tables: (K or more, D) rows of codes, which become a turned copy of the codebook, as large as they were.
         codebook: (K, W) code vectors.
-        rng: turns it.
+        seed: turns it.
     """
-    count, width = codebook.shape
+    rng, (count, width) = torch.Generator().manual_seed(seed), codebook.shape
     apart = (codebook - codebook.mean(0)) / codebook.std().clamp(min=1e-8)
     for table in tables:
         turn, _ = torch.linalg.qr(torch.randn(max(table.shape[1], width), width, generator=rng))

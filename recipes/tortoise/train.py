@@ -30,6 +30,7 @@ from .diffusion import DiffusionDecoder
 from .guide import start_alike
 from .parts import VQVAETokeniser, load_network
 from .vqvae import VQVAE
+from .warm import read_states_as_codes
 
 VALID_BATCHES = 16
 
@@ -133,11 +134,13 @@ class DiffusionRun:
     """Likewise for the diffusion decoder.
 
     With ``ar``, the checkpoint of an autoregressive model, it learns from that model's last hidden states instead of
-    codes, which is how a decoder that learnt from codes is fine-tuned at last (``init``).
+    codes, which is how a decoder that learnt from codes is fine-tuned at last (``init``); ``warm`` batches first show
+    it which code a state stands for (``warm.py``).
     """
 
     vqvae: str = ""
     ar: str | None = None
+    warm: int = 0
     model: DiffusionConfig = field(default_factory=DiffusionConfig)
     data: CodeData = field(default_factory=CodeData)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -213,6 +216,9 @@ def fit_run(run: AnyRun, manifests: Sequence[PathLike], out: PathLike, *, resume
         made = _diffusion(run, manifests)
     network, data, card, valid = made
     _start(network, run.init, card.kind)
+    begins = not (resume and checkpoint.steps(Path(out)))
+    if isinstance(run, DiffusionRun) and run.ar and run.warm and begins and isinstance(network, DiffusionDecoder):
+        read_states_as_codes(network, islice(data(0, 1), run.warm))
     sample = Validate(valid, WATCHED[card.kind]) if run.train.sample_every and valid else None
     return fit(network, data, config=run.train, out=out, card=card, sample=sample, resume=resume)
 
@@ -246,7 +252,8 @@ def _ar(run: ARRun, manifests: Sequence[PathLike]) -> Made:
     )  # fmt: skip
     network = _made(lambda: AutoregressiveModel(model), run.train.seed)
     if run.alike:
-        _alike((network.code_embedding.weight, network.code_head.weight), tokeniser, run.train.seed)
+        tables = (network.code_embedding.weight, network.code_head.weight)
+        start_alike(tables, tokeniser.model.quantiser.codebook, run.train.seed)
     reading = _fitting(_reading(run.data, coded.mel, model.clip_seconds), model)
     data, valid = _codes(run.data, reading, tokeniser, manifests, run.train.seed)
     return network, data, Card(AR_KIND, model, SYMBOLS), valid
@@ -258,7 +265,7 @@ def _clvp(run: CLVPRun, manifests: Sequence[PathLike]) -> Made:
     model = replace(run.model, codes=coded.codes, codebook=coded.codebook, symbols=len(SYMBOLS))
     network = _made(lambda: CLVP(model), run.train.seed)
     if run.alike:
-        _alike((network.speech.embed.weight,), tokeniser, run.train.seed)
+        start_alike((network.speech.embed.weight,), tokeniser.model.quantiser.codebook, run.train.seed)
     reading = replace(_reading(run.data, coded.mel), clips=0)
     data, valid = _codes(run.data, reading, tokeniser, manifests, run.train.seed)
     return network, data, Card(CLVP_KIND, model, SYMBOLS), valid
@@ -351,10 +358,6 @@ def _autoregressive(folder: str, tokeniser: VQVAETokeniser) -> AutoregressiveMod
     if model.codebook != tokeniser.model.config.codebook:
         raise UserError(f"{folder} and the VQ-VAE have different codebooks: give the one it was trained with")
     return network
-
-
-def _alike(tables: Sequence[Tensor], tokeniser: VQVAETokeniser, seed: int) -> None:
-    start_alike(tables, tokeniser.model.quantiser.codebook, torch.Generator().manual_seed(seed))
 
 
 def _made(build: Callable[[], N], seed: int) -> N:

@@ -17,8 +17,9 @@ from flowtts.data.manifest import read_cuts
 from flowtts.train import Run
 from flowtts.train_config import TrainConfig, progress
 from flowtts.train_state import POSITION, STATE, Position
-from flowtts.types import PathLike, UserError
+from flowtts.types import PathLike, Sampling, UserError
 
+from .config import DiffusionConfig
 from .parts import assemble
 from .train import CONFIGS, AnyRun, ARRun, CLVPRun, CodeData, DiffusionRun, VQVAERun, config_file, fit_run
 
@@ -30,10 +31,16 @@ class FineRun:
     """How the decoder that learnt from codes goes on with the autoregressive model's states; its sizes are known.
 
     Attributes:
+        warm: see `DiffusionRun`.
+        shallow: see `DiffusionConfig`.
+        sampling: what is recommended for the model in the end.
         data: what it reads.
         train: how it is trained.
     """
 
+    warm: int = 0
+    shallow: int = 0
+    sampling: Sampling = field(default_factory=lambda: DiffusionConfig().sampling)
     data: CodeData = field(default_factory=CodeData)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -163,7 +170,7 @@ def shipped() -> WholeRun:
     return WholeRun(
         config.load(VQVAERun, CONFIGS / "vqvae.yaml"), config.load(ARRun, CONFIGS / "ar.yaml"),
         config.load(CLVPRun, CONFIGS / "clvp.yaml"), config.load(DiffusionRun, CONFIGS / "diffusion.yaml"),
-        FineRun(fine.data, fine.train),
+        FineRun(fine.warm, fine.model.shallow, fine.model.sampling, fine.data, fine.train),
     )  # fmt: skip
 
 
@@ -171,12 +178,16 @@ def stages(run: WholeRun, out: Path) -> list[Stage]:
     """The five of a run, in order."""
     codes, ar, decoder = str(out / "vqvae"), str(out / "ar"), str(out / "decoder")
     model = replace(run.decoder.model, latent_width=run.ar.model.body.width)
+    fine = DiffusionRun(
+        vqvae=codes, ar=ar, warm=run.fine.warm, data=run.fine.data, train=run.fine.train, init=decoder,
+        model=replace(model, shallow=run.fine.shallow, sampling=run.fine.sampling),
+    )  # fmt: skip
     return [
         Stage("vqvae", run.vqvae, ("ar", "clvp", "decoder", "fine")),
         Stage("ar", replace(run.ar, vqvae=codes), ("fine",)),
         Stage("clvp", replace(run.clvp, vqvae=codes), ()),
         Stage("decoder", replace(run.decoder, vqvae=codes, model=model), ("fine",)),
-        Stage("fine", DiffusionRun(codes, ar, model, run.fine.data, run.fine.train, decoder), ()),
+        Stage("fine", fine, ()),
     ]
 
 

@@ -15,7 +15,17 @@ pytest.importorskip("lhotse")
 pytest.importorskip("accelerate")
 
 import torch
-from tiny_tortoise import AR_TINY, CODES, VQVAE_TINY, tiny_manifest, tiny_networks, tiny_parts, tiny_tortoise
+from tiny_tortoise import (
+    AR_TINY,
+    CLVP_TINY,
+    CODES,
+    DIFFUSION_TINY,
+    VQVAE_TINY,
+    tiny_manifest,
+    tiny_networks,
+    tiny_parts,
+    tiny_tortoise,
+)
 from torch import nn
 
 from flowtts import checkpoint, cli
@@ -24,8 +34,9 @@ from flowtts.config import dump, plain
 from flowtts.config import load as load_config
 from flowtts.recipes.tortoise import AR_KIND, CLVP_KIND, DIFFUSION_KIND, VQVAE_KIND, assemble, parts
 from flowtts.recipes.tortoise import train as training
+from flowtts.recipes.tortoise.config import TORTOISE_MEL
 from flowtts.recipes.tortoise.parts import load_judging, load_parts
-from flowtts.recipes.tortoise.train import CONFIGS, RUNS
+from flowtts.recipes.tortoise.train import CONFIGS, RUNS, DiffusionRun
 from flowtts.recipes.tortoise.vqvae import VQVAE
 from flowtts.recipes.tortoise.whole import shipped, stages
 from flowtts.registry import trainer
@@ -62,14 +73,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_parts(folder / "parts")
     data = {**DATA, "cache": str(folder / "cache")}
     codes = {"vqvae": str(folder / "parts" / VQVAE_KIND)}
-    taught = {"vqvae": {}, "fine": {**codes, "ar": str(folder / "parts" / AR_KIND)}}
+    taught = {"vqvae": {}, "fine": {**codes, "ar": str(folder / "parts" / AR_KIND), "warm": 2}}
     for name, model in MODELS.items():
         run = {"model": model, "data": data, "train": TRAIN, **taught.get(name, codes)}
         (folder / f"{name}.yaml").write_text(dump(run))
     train = {**TRAIN, "sample_every": 1}
+    whole: dict[str, dict[str, object]]
     whole = {name: {"model": model, "data": DATA, "train": train} for name, model in MODELS.items() if name != "fine"}
+    whole["ar"]["alike"] = whole["clvp"]["alike"] = True
     shared = {"cache": str(folder / "whole-cache"), "valid": [str(folder / "data")]}
-    (folder / "whole.yaml").write_text(dump({**whole, "fine": {"data": DATA, "train": train}, **shared}))
+    whole["fine"] = {"data": DATA, "train": train, "warm": 1, "shallow": 30}
+    (folder / "whole.yaml").write_text(dump({**whole, **shared}))
     return folder
 
 
@@ -103,7 +117,10 @@ def test_every_config_is_whole_and_the_shipped_stages_fit() -> None:
     fine = load_config(RUNS["tortoise-diffusion"][0], CONFIGS / "fine.yaml")
     order = stages(shipped(), Path("runs"))
     assert [stage.name for stage in order] == ["vqvae", "ar", "clvp", "decoder", "fine"]
-    assert fine.model == order[3].run.model == order[4].run.model, "fine.yaml repeats diffusion.yaml's sizes"
+    last = order[4].run
+    assert isinstance(last, DiffusionRun) and (last.model, last.train, last.warm) == (fine.model, fine.train, fine.warm)
+    same = {"shallow": fine.model.shallow, "sampling": fine.model.sampling}
+    assert replace(order[3].run.model, **same) == fine.model, "fine.yaml repeats diffusion.yaml's sizes"
     assert order[0].run.model.mel == fine.model.mel == VOICEBOX_MEL
 
 
@@ -324,26 +341,36 @@ class TestAssemble:
                 state=found.state, vocabulary=vocabulary or found.vocabulary,
             )  # fmt: skip
 
-        mel = checkpoint.load(folders[VQVAE_KIND]).config["mel"]
         refused("tortoise-clvp is a checkpoint of kind tortoise-clvp, not tortoise-vqvae", vqvae=folders[CLVP_KIND])
         judge = changed(CLVP_KIND, codebook="another")
         refused(f"parts/tortoise and {judge} do not belong .*: the codebook is tiny of one and another", clvp=judge)
-        refused("the mel.f_min is 0.0 of one and 50.0", vqvae=changed(VQVAE_KIND, mel={**mel, "f_min": 50.0}))
-        refused("the code_seconds is 1/25 of one and 1/20", diffusion=changed(DIFFUSION_KIND, code_seconds=800))
-        refused("vocabulary", clvp=changed(CLVP_KIND, [*SYMBOLS[:-1], "ZZZ"]))
         refused("281 text symbols, not 282", ar=changed(AR_KIND, SYMBOLS[:-1]), clvp=changed(CLVP_KIND, SYMBOLS[:-1]))
         refused("does not fit CLVP", clvp=changed(CLVP_KIND, codes=65))
-        found = checkpoint.load(folders[CLVP_KIND])
-        state = {**found.state, "speech.embed.weight": torch.zeros(65, 32)}
-        larger = checkpoint.save(
-            tmp_path / "large", kind=CLVP_KIND, config={**found.config, "codes": 65}, state=state, vocabulary=SYMBOLS
-        )
-        refused("the codes is 64 of one and 65", clvp=larger)
-        nameless = changed(CLVP_KIND, codebook="")
-        assert parts.assemble(
-            folders[AR_KIND], tmp_path / "fine", vqvae=folders[VQVAE_KIND], clvp=nameless,
-            diffusion=folders[DIFFUSION_KIND],
-        ).is_dir()  # fmt: skip
+
+    def test_codes_states_and_text_must_be_the_same(self) -> None:
+        def held(name: str, vocabulary: tuple[str, ...] | None = None) -> checkpoint.Checkpoint:
+            return checkpoint.Checkpoint("", {}, {}, vocabulary, "", Path(name))
+
+        ar, text = (held("a"), AR_TINY), ("a", "b")
+        for config, said in (
+            (replace(VQVAE_TINY, codebook="x"), "the codebook is tiny of one and x of the other"),
+            (replace(VQVAE_TINY, codes=65), "the codes is 64 of one and 65"),
+            (replace(VQVAE_TINY, layers=3), "the code_seconds is 1/25 of one and 2/25"),
+            (replace(VQVAE_TINY, mel=replace(VOICEBOX_MEL, f_min=50.0)), "the mel.f_min is 0.0 of one and 50.0"),
+            (replace(CLVP_TINY, codes=63), "the codes is 64 of one and 63"),
+            (replace(DIFFUSION_TINY, codes=64), "the codes is 64 of one and 63"),
+            (replace(DIFFUSION_TINY, code_seconds=800), "the code_seconds is 1/25 of one and 1/20"),
+            (replace(DIFFUSION_TINY, latent_width=31), "the latent_width is 32 of one and 31"),
+        ):
+            with pytest.raises(UserError, match=f"a and b do not belong together: {said}"):
+                parts.belong([ar, (held("b"), config)])
+        with pytest.raises(UserError, match="the vocabulary is"):
+            parts.belong([(held("a", text), AR_TINY), (held("b", text[:1]), CLVP_TINY)])
+        whole = [
+            (held("a", text), replace(AR_TINY, codebook="")), (held("b"), VQVAE_TINY), (held("c", text), CLVP_TINY),
+            (held("d"), replace(DIFFUSION_TINY, mel=TORTOISE_MEL)),
+        ]  # fmt: skip
+        parts.belong(whole)
 
     def test_broken_checkpoints_are_refused_by_name(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="tortoise has no folder 'diffusion' and cannot speak"):

@@ -114,7 +114,7 @@ def test_a_batch_is_learnt(update: str) -> None:
     net, rng = tiny(update=update).train(), torch.Generator().manual_seed(0)
     given = batch(24, 12)
     optimiser, losses = torch.optim.AdamW(net.parameters(), 6e-3, weight_decay=0.0), []
-    for _ in range(70):
+    for _ in range(50):
         optimiser.zero_grad()
         found = net.loss(given, rng)
         found["loss"].backward()
