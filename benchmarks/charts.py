@@ -79,12 +79,8 @@ def _fill(place: Any, panel: Panel, names: Sequence[str], levels: Sequence[str])
         if figure["value"] is None:
             continue
         low, high = panel.scale * figure["low"], panel.scale * figure["high"]
-        shown[name] = place.axhline(
-            panel.scale * figure["value"],
-            color="0.35",
-            linewidth=1.2,
-            linestyle=("--", ":", "-.")[levels.index(name) % 3],
-        )
+        dash = ("--", ":", "-.")[levels.index(name) % 3]
+        shown[name] = place.axhline(panel.scale * figure["value"], color="0.35", linewidth=1.4, linestyle=dash)
         place.axhspan(low, high, color="0.35", alpha=0.08, linewidth=0)
     for name, points in panel.lines.items():
         known = sorted(((x, f) for x, f in points if f["value"] is not None), key=lambda point: point[0])
