@@ -371,7 +371,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("say", "hello", "--words", "w.doc"), ".doc"),
     (("say", "hello", "--words", "out.json"), "sidecar"),
     (("say", "hello", "--words", "w.srt", "--dry-run"), "--dry-run"),
-    (("say", "hello", "--rank", "clvp"), "wer"),
+    (("say", "hello", "--rank", "loudest"), "wer"),
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import flowtts
 from flowtts import registry
@@ -88,9 +89,20 @@ def test_long_text_is_said_in_chunks_with_nothing_lost(tts: Pipeline) -> None:
     assert speech.seconds == pytest.approx(speech.plan.seconds, abs=1e-6)
 
 
+class Linear:
+    """A vocoder whose sound is as far apart as the features are."""
+
+    name = "linear"
+    spec = VOICEBOX_MEL
+
+    def decode(self, features: Tensor) -> Tensor:
+        return features.repeat_interleave(2, dim=-1).flatten(1) / 100
+
+
 def test_takes_and_chunks_in_one_batch_are_what_they_are_alone(tts: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(f"This is sentence number {i}, and it goes on for a while." for i in range(6))
-    exact = Pipeline(registry.load_recipe("voicebox"), tts.vocoder, "voicebox")
+    # Griffin-Lim's phases turn the last bits of features into another sound: what is compared must be linear in them.
+    exact = Pipeline(registry.load_recipe("voicebox"), Linear(), "voicebox")
     plan, voice = exact.plan(text, voice="rms"), exact._voice(make_request(text, voice="rms"))
     seen: list[tuple[int, int]] = []
     sampling = Sampling("euler", steps=1)
@@ -100,7 +112,7 @@ def test_takes_and_chunks_in_one_batch_are_what_they_are_alone(tts: Pipeline, mo
     assert len(plan.chunks) > 1 and seen == [(2 * len(plan.chunks),) * 2]
     for (a, *costs), (b, *others) in zip(alone, together, strict=True):
         assert costs == others and a.samples.shape == b.samples.shape
-        assert float(np.abs(a.samples - b.samples).max()) < 1e-2 * float(np.abs(a.samples).max())
+        assert float(np.abs(a.samples - b.samples).max()) < 1e-4 * float(np.abs(a.samples).max())
     assert not np.array_equal(alone[0][0].samples, alone[1][0].samples)
 
 
