@@ -169,8 +169,8 @@ class DiffusionDecoder(nn.Module):
     def sample(self, cond: DecoderCondition, sampling: Sampling, rng: Rng) -> Solution:
         """Mels (B, T, C) of a condition, zero on padding.
 
-        From t = 0, step T - 1 (or the shallow one), to the least noisy step, whence the predicted data are taken, as the
-        papers' last step does: beyond it nothing was learnt and the velocity grows without bound. Both count as
+        From t = 0, step T - 1 (or the shallow one), to the least noisy step, whence the predicted data are taken, as
+        the papers' last step does: beyond it nothing was learnt and the velocity grows without bound. Both count as
         ``sampling.steps``.
         A uniform grid keeps to steps that the network was trained on.
 
