@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import soundfile
 import torch
 from tiny_tortoise import tiny_tortoise
 
+import flowtts
 from flowtts import checkpoint, cli, judge, registry
 from flowtts.latents import Latents, read_latents
+from flowtts.pipeline import Pipeline
 from flowtts.recipes.tortoise import load
 from flowtts.recipes.tortoise.voices import VOICES_KIND, VOICES_PART, GaussianVoices
 
@@ -43,6 +46,29 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def voiceless(tiny: Path) -> Path:
     """The same weights without."""
     return tiny_tortoise(tiny.with_name("voiceless"))
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Callable[..., Pipeline]:
+    """``flowtts.load``, which reads checkpoints once and hears voices anew."""
+    once = cache(flowtts.load)
+
+    def again(*words: str, **options: str) -> Pipeline:
+        known = once(*words, **options)
+        return Pipeline(known.recipe, known.vocoder, known.name, known.hash)
+
+    return again
+
+
+@pytest.fixture(autouse=True)
+def load_once(loaded: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowtts.pipeline.load", loaded)
+
+
+@pytest.fixture(scope="module")
+def tiny_hash(tiny: Path) -> str:
+    """Of the weights of both."""
+    return load(tiny).hash
 
 
 @pytest.fixture
@@ -83,7 +109,7 @@ Run = Callable[..., list[dict[str, Any]]]
 @pytest.fixture
 def tiny_judge(voiceless: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tiny CLVP in the place of the shipped one."""
-    monkeypatch.setitem(registry.JUDGES, "clvp", ("flowtts.recipes.tortoise.judge", str(voiceless)))  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.JUDGES, "clvp", ("flowtts.recipes.tortoise.judge", str(voiceless)))
     judge.shipped_judge.cache_clear()
     yield
     judge.shipped_judge.cache_clear()
@@ -163,9 +189,9 @@ def test_samples_are_of_voices_that_are_drawn_and_can_be_repeated(run: Run) -> N
 # --- voices ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_kept_voice_is_its_clips_and_speaks_like_them(run: Run, tiny: Path) -> None:
+def test_a_kept_voice_is_its_clips_and_speaks_like_them(run: Run, tiny: Path, tiny_hash: str) -> None:
     (found,) = run("voice", "clips", "-o", "v.safetensors")
-    kept = read_latents("v.safetensors", load(tiny).hash)
+    kept = read_latents("v.safetensors", tiny_hash)
     assert found == {"voice": "v.safetensors", "model": str(tiny), "model_hash": kept.model, "hash": kept.hash}
     for voice, name in (("clips", "a"), ("v.safetensors", "b")):
         run("say", TEXT, "--voice", voice, "--seed", "3", "-o", f"{name}.wav")
@@ -174,15 +200,14 @@ def test_a_kept_voice_is_its_clips_and_speaks_like_them(run: Run, tiny: Path) ->
     assert again["identical"] and again["voice"]["hash"] == kept.hash
 
 
-def test_a_folder_is_the_mean_of_its_clips_and_weights_mix(run: Run, tiny: Path) -> None:
+def test_a_folder_is_the_mean_of_its_clips_and_weights_mix(run: Run, tiny_hash: str) -> None:
     sources = {"a": "clips/a.wav", "b": "clips/b.flac", "both": "clips", "o": "other.wav"}
     for name, source in sources.items():
         run("voice", source, "-o", f"{name}.safetensors")
     run("voice", "clips/a.wav", "clips/b.flac", "-o", "alike.safetensors")
     run("voice", "a.safetensors=3", "other.wav=0.5", "-o", "mixed.safetensors")
-    hash = load(tiny).hash
     a, b, both, o, alike, mixed = (
-        read_latents(f"{name}.safetensors", hash) for name in ("a", "b", "both", "o", "alike", "mixed")
+        read_latents(f"{name}.safetensors", tiny_hash) for name in ("a", "b", "both", "o", "alike", "mixed")
     )
     for name in ("ar", "decoder"):
         # Clips of one length and one piece, so that what hears them all together hears their mean.
@@ -276,8 +301,8 @@ ANY: list[tuple[str, str]] = [
 
 
 @pytest.fixture
-def voices(folder: Path, voiceless: Path) -> None:
-    made = Latents({"ar": torch.zeros(32), "decoder": torch.zeros(64)}, load(voiceless).hash)
+def voices(folder: Path, tiny_hash: str) -> None:
+    made = Latents({"ar": torch.zeros(32), "decoder": torch.zeros(64)}, tiny_hash)
     made.save("kept.safetensors")
     Latents(made.tensors, "xyz").save("foreign.safetensors")
     Path("broken.safetensors").write_bytes(b"this is no voice")
@@ -299,7 +324,7 @@ def test_what_is_refused_of_others(refused: Callable[..., str], words: str, said
 def test_a_missing_judge_is_found_out_before_anything_is_said(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.JUDGES, "clvp", ("flowtts.recipes.tortoise.judge", "gone"))  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.JUDGES, "clvp", ("flowtts.recipes.tortoise.judge", "gone"))
     judge.shipped_judge.cache_clear()
     monkeypatch.setattr("flowtts.pipeline.Pipeline._render", lambda *_: pytest.fail("something was said"))
     assert "no judge 'gone'" in refused("say", "hello", "--best-of", "2", "--rank", "clvp")

@@ -32,7 +32,7 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
 
 def test_the_hash_is_of_names_and_numbers() -> None:
     voice = latents()
-    assert Latents(dict(reversed(voice.tensors.items())), "other", 2.0).hash == voice.hash
+    assert Latents(dict(reversed(list(voice.tensors.items()))), "other", 2.0).hash == voice.hash
     assert latents(1).hash != voice.hash
     assert Latents({"a": voice.tensors["ar"], "decoder": voice.tensors["decoder"]}, "abc").hash != voice.hash
 
