@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import transformers  # noqa: F401 (before torchaudio is tampered with, which it looks for)
+from peers_imports import import_torchaudio
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -266,20 +267,9 @@ def show_mels(io: Io) -> list[str]:
 
 
 def _torchaudio() -> None:
-    """Make its import work, in a build for CUDA without its extension and in an absence as an empty module."""
+    """Make its import work, in an absence as an empty module."""
     try:
-        import_module("torchaudio")
-        return
-    except OSError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
-            del sys.modules[name]
-        without = ModuleType("torchaudio._extension")
-        without.__dict__.update(
-            _IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False,
-            fail_if_no_align=lambda function: function, _check_cuda_version=lambda: None,
-        )  # fmt: skip
-        sys.modules["torchaudio._extension"] = without
-        import_module("torchaudio")
+        import_torchaudio()
     except ImportError:
         sys.modules["torchaudio"] = ModuleType("torchaudio")
 

@@ -41,7 +41,7 @@ def peer(module: str) -> Any:
     try:
         with _quiet():
             if package in ("f5_tts", "voicebox_pytorch", "vocos"):
-                _torchaudio()
+                import_torchaudio()
             if package == "voicebox_pytorch":
                 for name in _UNUSED:
                     sys.modules.setdefault(name, _Empty(name))
@@ -64,8 +64,12 @@ class _Empty(ModuleType):
         return made
 
 
-def _torchaudio() -> None:
-    """Make torchaudio importable, with its extension if that loads."""
+def import_torchaudio() -> None:
+    """Import torchaudio, with its extension if that loads.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import_module("torchaudio")
         return

@@ -246,6 +246,26 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: PathLike 
     module.load_state_dict(dict(state))
 
 
+def require_kind(found: Checkpoint, kind: str, name: PathLike) -> Checkpoint:
+    """The checkpoint itself, if it is of a kind.
+
+    Raises:
+        UserError: it is not; ``name`` is what the user called it.
+    """
+    if found.kind != kind:
+        raise UserError(f"{name} is a checkpoint of kind {found.kind}, not {kind}")
+    return found
+
+
+def begin(module: nn.Module, init: PathLike, kind: str) -> None:
+    """Loads the weights that a training starts from, out of a checkpoint's name or folder.
+
+    Raises:
+        UserError: there is none, it is of another kind, or it does not fit.
+    """
+    load_state(module, require_kind(load(find(init)), kind, init).state, init)
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """A safetensors file on the CPU.
 

@@ -58,6 +58,14 @@ def load(
     return _build(cls, values, base, "", "; ".join(where for where, _ in layers) or cls.__name__)
 
 
+def file_in(folder: Path, source: Path | None, default: str) -> Path:
+    """The file of a configuration: a path, the bare name of one in ``folder``, or the default there."""
+    if source is None:
+        return folder / default
+    shipped = folder / f"{source.stem}.yaml"
+    return shipped if not source.exists() and source.parent == Path(".") and shipped.exists() else source
+
+
 def plain(value: Any) -> Any:
     """Dataclasses as dicts, tuples as lists, paths as strings: what YAML and JSON can hold."""
     if is_dataclass(value) and not isinstance(value, type):

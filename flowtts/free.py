@@ -206,14 +206,9 @@ class FreeSpeaker:
         return chunks, how
 
     def _plan(self, request: Request, heard: Heard, chunks: Sequence[Chunk], timing: str) -> Plan:
-        sampling = request.sampling
         settings = {
-            "text": request.text, **self.about, "voice": heard.info(), "seed": request.seed, "solver": sampling.solver,
-            "grid": sampling.grid, "steps": sampling.steps, "guidance": sampling.guidance,
-            "temperature": sampling.temperature, "speed": request.speed, "duration": request.duration,
-            "best_of": request.best_of, "rank": request.rank, "decoding": request.decoding,
-            "lexicon": None if request.lexicon is None else str(request.lexicon), "timing": timing,
-            "flowtts": __version__,
+            "text": request.text, **self.about, "voice": heard.info(), **request.settings(),
+            "decoding": request.decoding, "timing": timing, "flowtts": __version__,
         }  # fmt: skip
         return Plan(tuple(chunks), self.spec.frame_rate, settings)
 

@@ -10,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from flowtts.audio.active import to_level
-from flowtts.audio.io import read, resample
+from flowtts.audio.io import SOUNDS, read, resample
 from flowtts.latents import SUFFIX, Latents, read_latents
 from flowtts.types import Audio, PathLike, UserError
-from flowtts.voice import SHORTEST, resolve
+from flowtts.voice import at_level, resolve
 
 LONGEST = 30.0
 """Seconds of one recording that are heard."""
-
-SOUNDS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +85,7 @@ def clips_in(folder: Path) -> list[Path]:
 def _clip(name: str, audio: Audio, rate: int) -> tuple[Audio, float]:
     """Mono, at the rate and at the training level, and the gain."""
     mono = resample(audio.mono(), rate)
-    mono = replace(mono, samples=mono.samples[: round(LONGEST * rate)])
-    if mono.seconds < SHORTEST:
-        raise UserError(f"the voice {name} lasts {mono.seconds:.2f} s: give at least {SHORTEST:.0f} s of speech")
-    level, gain = to_level(mono)
-    if gain == 1.0 and not level.samples.any():
-        raise UserError(f"the voice {name} is silent: give a recording of speech")
-    return level, gain
+    return at_level(name, replace(mono, samples=mono.samples[: round(LONGEST * rate)]))
 
 
 def _heard(name: str, clips: Sequence[tuple[Audio, float]], hear: Hear) -> Heard:

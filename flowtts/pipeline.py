@@ -245,13 +245,8 @@ class Pipeline:
         return Plan(tuple(chunks), self.spec.frame_rate, self._settings(request, voice))
 
     def _settings(self, request: Request, voice: voices.Voice) -> dict[str, Any]:
-        sampling = request.sampling
         return {
-            "text": request.text, **self._about(), "voice": voice.info(), "seed": request.seed,
-            "solver": sampling.solver, "grid": sampling.grid, "steps": sampling.steps, "guidance": sampling.guidance,
-            "temperature": sampling.temperature, "speed": request.speed, "duration": request.duration,
-            "best_of": request.best_of, "rank": request.rank,
-            "lexicon": None if request.lexicon is None else str(request.lexicon), "flowtts": __version__,
+            "text": request.text, **self._about(), "voice": voice.info(), **request.settings(), "flowtts": __version__
         }  # fmt: skip
 
     def _about(self) -> dict[str, str]:

@@ -54,6 +54,16 @@ class Request:
     decoding: str | None = None
     lexicon: PathLike | None = None
 
+    def settings(self) -> dict[str, Any]:
+        """For the sidecar: all but the text, the voice and the decoding."""
+        sampling = self.sampling
+        return {
+            "seed": self.seed, "solver": sampling.solver, "grid": sampling.grid, "steps": sampling.steps,
+            "guidance": sampling.guidance, "temperature": sampling.temperature, "speed": self.speed,
+            "duration": self.duration, "best_of": self.best_of, "rank": self.rank,
+            "lexicon": None if self.lexicon is None else str(self.lexicon),
+        }  # fmt: skip
+
     @property
     def seeds(self) -> list[int]:
         """Those of the takes."""

@@ -79,6 +79,20 @@ def resolve(voice: PathLike, text: str | None) -> tuple[Path, str | None]:
     raise UserError(f"no voice {str(voice)!r}: give a recording, or one of {', '.join(known)}")
 
 
+def at_level(name: str, audio: Audio) -> tuple[Audio, float]:
+    """A mono recording of a voice at the training level, and the gain that brought it there.
+
+    Raises:
+        UserError: it is too short or silent; ``name`` is what the user called it.
+    """
+    if audio.seconds < SHORTEST:
+        raise UserError(f"the voice {name} lasts {audio.seconds:.2f} s: give at least {SHORTEST:.0f} s of speech")
+    level, gain = to_level(audio)
+    if gain == 1.0 and not level.samples.any():
+        raise UserError(f"the voice {name} is silent: give a recording of speech")
+    return level, gain
+
+
 def prepare(
     voice: PathLike | Audio, text: str | None, spec: MelSpec, frontend: FrontEnd, longest: float = LONGEST
 ) -> Voice:
@@ -99,12 +113,7 @@ def prepare(
         name = str(voice)
         path, text = resolve(voice, text)
         voice = read(path)
-    audio = resample(voice.mono(), spec.sample_rate)
-    if audio.seconds < SHORTEST:
-        raise UserError(f"the voice {name} lasts {audio.seconds:.2f} s: give at least {SHORTEST:.0f} s of speech")
-    audio, gain = to_level(audio)
-    if gain == 1.0 and not audio.samples.any():
-        raise UserError(f"the voice {name} is silent: give a recording of speech")
+    audio, gain = at_level(name, resample(voice.mono(), spec.sample_rate))
     heard = text is None
     if text is None:
         text = PocketsphinxRecogniser().transcribe(audio)

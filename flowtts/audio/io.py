@@ -13,6 +13,9 @@ import soxr
 
 from flowtts.types import Audio, PathLike, UserError
 
+SOUNDS: tuple[str, ...] = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+"""Suffixes by which recordings are told from other files in a folder."""
+
 
 def read(path: PathLike) -> Audio:
     """Read a sound file of any format, rate and number of channels that libsndfile knows.

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from flowtts.audio.io import SOUNDS
 from flowtts.types import PathLike, UserError
-
-_SOUND = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 
 
 @dataclass(frozen=True)
@@ -187,9 +186,9 @@ def _engine(source: Path) -> Rows:
 
 def _folder(root: Path) -> Rows:
     """Sound files without transcripts, anywhere below a folder; the folder next to a file names its speaker."""
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SOUND)
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SOUNDS)
     if not files:
-        raise UserError(f"{root}: holds no sound files; give a folder with {', '.join(_SOUND)} files")
+        raise UserError(f"{root}: holds no sound files; give a folder with {', '.join(SOUNDS)} files")
     for path in files:
         speaker = path.parent.name if path.parent != root else None
         yield Row(path.relative_to(root).with_suffix("").as_posix(), path, "", speaker)

@@ -133,6 +133,12 @@ def is_whole(mask: Tensor) -> bool:
     return bool(mask.all())
 
 
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """What attention will compute in: autocast's choice, or else the weights' own."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
 def choose_kernel(device: torch.device, batch: int, size: int, heads: int, dtype: torch.dtype, whole: bool) -> Kernel:
     """The rule at the top of this file. ``whole``: nothing is padding, so that one bias serves the batch."""
     if device.type != "cuda" or whole:

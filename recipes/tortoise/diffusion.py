@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from flowtts.diffusion import Clipped, LearnedRange
 from flowtts.mask import lengths_to_mask, masked_mean, rand, randn
 from flowtts.nn import sinusoidal
-from flowtts.nn.attention import is_whole
+from flowtts.nn.attention import compute_dtype, is_whole
 from flowtts.path import Discrete, to_data, to_velocity
 from flowtts.solve import Rng, Solution, guided, solve
 from flowtts.types import Field, Sampling, UserError
@@ -272,7 +272,7 @@ class PreparedDecoder:
 
     def __init__(self, model: DiffusionDecoder, cond: DecoderCondition) -> None:
         self._model = model
-        self._mask = None if is_whole(cond.mask) else cond.mask
+        self._mask = _partial(cond.mask)
         self._source = model._source(cond)
         items, _, length = self._source.shape
         weight = model.enter.weight
@@ -281,7 +281,7 @@ class PreparedDecoder:
         attentions = [layer.attention for layer in self._layers]
         needed = (1 if self._mask is None else items) * model.config.heads * length**2 * len(attentions)
         self._biases: list[Tensor | None] = [
-            attention.biases(length, self._mask, _compute_dtype(weight)) if attention and needed <= _ROOM else None
+            attention.biases(length, self._mask, compute_dtype(weight)) if attention and needed <= _ROOM else None
             for attention in attentions
         ]
         # The first convolution and what joins it with the source are linear: one convolution does both.
@@ -324,12 +324,6 @@ class PreparedDecoder:
                 source = layer(source, time, self._mask, bias)
             self._joined = step, F.conv1d(source, self._known)
         return times, self._joined[1]
-
-
-def _compute_dtype(weight: Tensor) -> torch.dtype:
-    """What attention will compute in: autocast's choice, or else the weights' own."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _partial(mask: Tensor) -> Tensor | None:

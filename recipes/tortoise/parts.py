@@ -215,9 +215,7 @@ def read_part(folder: Path, kind: str, cls: type[C]) -> tuple[Checkpoint, C]:
     Raises:
         UserError: it is missing, broken, or of another kind.
     """
-    found = checkpoint.load(folder)
-    if found.kind != kind:
-        raise UserError(f"{folder} is a checkpoint of kind {found.kind}, not {kind}")
+    found = checkpoint.require_kind(checkpoint.load(folder), kind, folder)
     return found, load_config(cls, found.config)
 
 

@@ -103,9 +103,10 @@ class Tortoise:
         self._engine = choose_engine(engine, parts.ar, self.device)
         if self._engine.name not in ("eager", "bf16", "bf16-autocast", "half"):
             raise UserError(f"tortoise has no engine {self._engine.name!r}: take eager, bf16 or half")
-        with self._engine.running():
-            self._ar, self._decoder = self._engine.convert(parts.ar), self._engine.convert(parts.decoder)
-        self._clvp = None if parts.clvp is None else parts.clvp.eval()
+        self._ar, self._decoder, self._clvp = parts.ar, parts.decoder, parts.clvp
+        if self.engine != "eager":
+            with self._engine.running():
+                self._ar, self._decoder = self._engine.convert(parts.ar), self._engine.convert(parts.decoder)
         self.hash, self.folder = parts.hash, parts.folder
 
     @property

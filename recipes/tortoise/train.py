@@ -188,15 +188,7 @@ def train(
     """
     del vocode
     cls, default = RUNS[kind]
-    return fit_run(config.load(cls, config_file(source, default), overrides), manifests, out, resume=resume)
-
-
-def config_file(source: Path | None, default: str) -> Path:
-    """The file of a configuration: a path, the bare name of one in ``configs/``, or the default."""
-    if source is None:
-        return CONFIGS / default
-    shipped = CONFIGS / f"{source.stem}.yaml"
-    return shipped if not source.exists() and source.parent == Path(".") and shipped.exists() else source
+    return fit_run(config.load(cls, config.file_in(CONFIGS, source, default), overrides), manifests, out, resume=resume)
 
 
 def fit_run(run: AnyRun, manifests: Sequence[PathLike], out: PathLike, *, resume: bool) -> Run:
@@ -215,7 +207,8 @@ def fit_run(run: AnyRun, manifests: Sequence[PathLike], out: PathLike, *, resume
     else:
         made = _diffusion(run, manifests)
     network, data, card, valid = made
-    _start(network, run.init, card.kind)
+    if run.init is not None:
+        checkpoint.begin(network, run.init, card.kind)
     begins = not (resume and checkpoint.steps(Path(out)))
     if isinstance(run, DiffusionRun) and run.ar and run.warm and begins and isinstance(network, DiffusionDecoder):
         read_states_as_codes(network, islice(data(0, 1), run.warm))
@@ -364,16 +357,6 @@ def _made(build: Callable[[], N], seed: int) -> N:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
-
-
-def _start(network: nn.Module, init: str | None, kind: str) -> None:
-    """Begin with the weights of a checkpoint."""
-    if init is None:
-        return
-    found = checkpoint.load(checkpoint.find(init))
-    if found.kind != kind:
-        raise UserError(f"{init} is a checkpoint of kind {found.kind}, not {kind}")
-    checkpoint.load_state(network, found.state, init)
 
 
 def _name(run: VQVAERun, manifests: Sequence[PathLike]) -> str:

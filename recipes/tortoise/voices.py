@@ -96,9 +96,7 @@ def load_gaussian(folder: Path, device: torch.device | str = "cpu") -> GaussianV
     part = folder / VOICES_PART
     if not part.is_dir():
         return None
-    found = checkpoint.load(part)
-    if found.kind != VOICES_KIND:
-        raise UserError(f"{part} is a checkpoint of kind {found.kind}, not {VOICES_KIND}")
+    found = checkpoint.require_kind(checkpoint.load(part), VOICES_KIND, part)
     network = GaussianVoices(load_config(GaussianConfig, found.config))
     checkpoint.load_state(network, found.state, part)
     return network.to(device).eval()

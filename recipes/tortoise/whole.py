@@ -21,7 +21,7 @@ from flowtts.types import PathLike, Sampling, UserError
 
 from .config import DiffusionConfig
 from .parts import assemble
-from .train import CONFIGS, AnyRun, ARRun, CLVPRun, CodeData, DiffusionRun, VQVAERun, config_file, fit_run
+from .train import CONFIGS, AnyRun, ARRun, CLVPRun, CodeData, DiffusionRun, VQVAERun, fit_run
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def read(source: Path | None, overrides: Sequence[str]) -> WholeRun:
     if source is None:
         run = config.load(WholeRun, None, overrides, shipped())
     else:
-        run = config.load(WholeRun, config_file(source, ""), overrides)
+        run = config.load(WholeRun, config.file_in(CONFIGS, source, ""), overrides)
     named = {
         "ar.vqvae": run.ar.vqvae, "clvp.vqvae": run.clvp.vqvae, "decoder.vqvae": run.decoder.vqvae,
         "decoder.ar": run.decoder.ar,

@@ -77,9 +77,7 @@ def _duration(folder: Path, vocabulary: Sequence[str], audio: Path) -> tuple[Dur
 
 
 def _read(folder: Path, kind: str) -> checkpoint.Checkpoint:
-    found = checkpoint.load(folder)
-    if found.kind != kind:
-        raise UserError(f"{folder} is a checkpoint of kind {found.kind}, not {kind}")
+    found = checkpoint.require_kind(checkpoint.load(folder), kind, folder)
     if found.vocabulary is None:
         raise UserError(f"{folder} has no vocabulary.txt: the checkpoint is not whole")
     return found

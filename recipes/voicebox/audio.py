@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flowtts.align import repeat
 from flowtts.mask import lengths_to_mask, masked_mean, rand, randn, random_span
 from flowtts.nn import Transformer, sinusoidal
-from flowtts.nn.attention import is_whole
+from flowtts.nn.attention import compute_dtype, is_whole
 from flowtts.path import CondOT, interpolate
 from flowtts.types import Batch, Condition
 
@@ -155,7 +155,7 @@ class PreparedAudio:
         weight = model.project.weight
         whole = is_whole(cond.mask)
         self._mask = None if whole else cond.mask
-        self._layout = model.body.prepare(model._tokens(cond.mask), extra=True, dtype=_compute_dtype(weight))
+        self._layout = model.body.prepare(model._tokens(cond.mask), extra=True, dtype=compute_dtype(weight))
         empty = torch.zeros(*cond.mask.shape, channels, dtype=weight.dtype, device=weight.device)
         # The projection is linear: what it makes of everything but x is a constant of the utterance.
         self._known = model.project(model._stacked(model._joined(empty, cond), cond.mask))
@@ -191,12 +191,6 @@ class PreparedFewStep(PreparedAudio):
     def average(self, t: Tensor, s: Tensor, x: Tensor) -> Tensor:
         """The mean velocity (k B, T, C) from ``t`` to ``s``, scalars, at ``x`` (B, T, C)."""
         return self._velocity(t, s, x)
-
-
-def _compute_dtype(weight: Tensor) -> torch.dtype:
-    """What attention will compute in: autocast's choice, or else the weights' own."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _snap(edges: Tensor, position: Tensor, *, down: bool) -> Tensor:

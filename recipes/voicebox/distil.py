@@ -23,7 +23,7 @@ from . import AUDIO_KIND
 from .audio import AudioModel
 from .config import AudioConfig
 from .fewstep import FewStepConfig, FewStepModel
-from .train import DataConfig, config_file
+from .train import CONFIGS, DataConfig
 
 FEWSTEP_KIND = "voicebox-fewstep"
 
@@ -74,7 +74,7 @@ def train(
         UserError: a wrong configuration or manifest, no such teacher, or an ``out`` that holds another run.
     """
     del vocode
-    run = config.load(FewStepRun, config_file(source, "fewstep.yaml"), overrides)
+    run = config.load(FewStepRun, config.file_in(CONFIGS, source, "fewstep.yaml"), overrides)
     network, vocabulary = student(run)
     data = _batches(run, network.config.mel, manifests)
     watch = _watch(run, network.config.mel, data) if run.train.sample_every else None
@@ -112,10 +112,7 @@ def student(run: FewStepRun) -> tuple[FewStepModel, Sequence[str] | None]:
 
 
 def _read(name: str) -> checkpoint.Checkpoint:
-    found = checkpoint.load(checkpoint.find(name))
-    if found.kind != AUDIO_KIND:
-        raise UserError(f"{name} is a checkpoint of kind {found.kind}, not {AUDIO_KIND}")
-    return found
+    return checkpoint.require_kind(checkpoint.load(checkpoint.find(name)), AUDIO_KIND, name)
 
 
 def _batches(run: FewStepRun, mel: MelSpec, manifests: Sequence[PathLike]) -> BatchSequence:

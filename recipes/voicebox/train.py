@@ -23,7 +23,7 @@ from flowtts.solve import guided, solve
 from flowtts.text.symbols import SYMBOLS
 from flowtts.train import Run, Sample, fit
 from flowtts.train_config import TrainConfig
-from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, MelSpec, PathLike, Sampling, UserError
+from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, MelSpec, PathLike, Sampling
 from flowtts.validate import Validate
 
 from . import AUDIO_KIND, DURATION_KIND
@@ -119,7 +119,7 @@ def train(
         UserError: a wrong configuration or manifest, or an ``out`` that holds another run.
     """
     cls, default = RUNS[kind]
-    run = config.load(cls, config_file(source, default), [f"model.symbols={len(SYMBOLS)}", *overrides])
+    run = config.load(cls, config.file_in(CONFIGS, source, default), [f"model.symbols={len(SYMBOLS)}", *overrides])
     network = _network(kind, run)
     spec = run.model.mel if kind == AUDIO_KIND else VOICEBOX_MEL
     data = batches(
@@ -132,23 +132,12 @@ def train(
     return fit(network, data, config=run.train, out=out, card=card, sample=sample, resume=resume)
 
 
-def config_file(source: Path | None, default: str) -> Path:
-    """The file of a configuration: a path, the bare name of one in ``configs/``, or the default."""
-    if source is None:
-        return CONFIGS / default
-    shipped = CONFIGS / f"{source.stem}.yaml"
-    return shipped if not source.exists() and source.parent == Path(".") and shipped.exists() else source
-
-
 def _network(kind: str, run: AudioRun | DurationRun) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
         network = AudioModel(run.model) if isinstance(run, AudioRun) else DurationModel(run.model)
     if run.init is not None:
-        found = checkpoint.load(checkpoint.find(run.init))
-        if found.kind != kind:
-            raise UserError(f"{run.init} is a checkpoint of kind {found.kind}, not {kind}")
-        checkpoint.load_state(network, found.state, run.init)
+        checkpoint.begin(network, run.init, kind)
     return network
 
 
