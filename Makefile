@@ -51,5 +51,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(INSTALL) --editable ".[train,eval,whisper,hf,espeak,loudness,dev]"
+	$(INSTALL) --editable ".[train,compare,whisper,hf,espeak,loudness,dev]"
 	@touch $@

@@ -119,8 +119,10 @@ def judge_boundaries(
     ceiling = ratio_interval(list(good.values()), list(whole.values()))
     rate = min(rates) if rates else 0
     return {
-        "boundary": score(interval, shares, dropped, backend, rate),
-        "boundary-natural": score(ceiling, {name: good[name] / whole[name] for name in good}, failed, backend, rate),
+        "boundary": score(interval, shares, dropped, backend, rate, counts),
+        "boundary-natural": score(
+            ceiling, {name: good[name] / whole[name] for name in good}, failed, backend, rate, whole
+        ),
     }
 
 

@@ -33,7 +33,8 @@ def judge_durations(items: Sequence[EditItem], progress: Progress = no_progress)
     progress("duration", len(items), len(items))
     interval = ratio_interval(list(errors.values()), list(counts.values()))
     backend = "word times, pocketsphinx's where none are given" if measured else "word times as given"
-    return {"duration": score(interval, {n: errors[n] / counts[n] for n in errors}, dropped, backend)}
+    means = {name: errors[name] / counts[name] for name in errors}
+    return {"duration": score(interval, means, dropped, backend, weights=counts)}
 
 
 def _lengths(item: EditItem) -> tuple[list[float], list[float], list[int]]:

@@ -120,4 +120,5 @@ def _rate(
         if name not in used
     }
     interval = ratio_interval([e for e, _ in used.values()], [float(n) for _, n in used.values()])
-    return score(interval, {name: e / n for name, (e, n) in used.items()}, dropped, recogniser.backend)
+    rates, words = {name: e / n for name, (e, n) in used.items()}, {name: float(n) for name, (_, n) in used.items()}
+    return score(interval, rates, dropped, recogniser.backend, weights=words)

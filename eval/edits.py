@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flowtts.types import Score, UserError
 
 from .boundary import judge_boundaries
 from .edit_durations import judge_durations
-from .edit_items import EditItem
+from .edit_items import EditItem, from_sidecar
 from .edit_similarity import judge_voices
 from .edit_wer import judge_words
 from .intelligibility import Pocketsphinx, Recogniser
@@ -22,6 +23,53 @@ METRICS = ("untouched", "boundary", "wer", "wer-closed", "sim", "duration")
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {"boundary": True, "sim": True}
 """By family; all others are errors."""
+
+_FLOW = "flowtts, docs/editing.md"
+_VOICEBOX = "after arXiv 2306.15687, section 5.4"
+
+TABLE: Mapping[str, tuple[str, str, bool, bool, str]] = {
+    "untouched": ("largest change outside", "", False, False, _FLOW),
+    "differing": ("samples changed outside", "samples", False, False, _FLOW),
+    "boundary": ("natural joins", "", True, True, _FLOW),
+    "boundary-natural": ("natural joins, unedited", "", True, True, _FLOW),
+    "wer-span": ("WER of new words", "", False, True, _VOICEBOX),
+    "wer-rest": ("WER of kept words", "", False, True, _VOICEBOX),
+    "wer-rest-before": ("WER of kept words before", "", False, True, _FLOW),
+    "wer-before": ("WER before the edit", "", False, True, _FLOW),
+    "sim-span": ("voice of new words", "cosine", True, False, _FLOW),
+    "sim-span-natural": ("voice of such words, unedited", "cosine", True, False, _FLOW),
+    "duration": ("length of new words", "s", False, False, _FLOW),
+}
+"""Scores by name, those with -closed left out: (label, unit, whether more is better, whether a rate, source)."""
+
+
+def info(name: str) -> dict[str, Any]:
+    """What a table says of a score, see ``flowtts.compare.result.MetricInfo``."""
+    plain = name.removesuffix("-closed")
+    label, unit, better, rate, paper = TABLE[plain]
+    closed = " (closed)" if plain != name else ""
+    return {
+        "label": label + closed, "unit": unit, "higher_is_better": better, "rate": rate, "level": "item", "paper": paper
+    }  # fmt: skip
+
+
+def judge_edits(edits: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """All scores of edits that are given as plain values.
+
+    Args:
+        edits: {id, input, output, text, to, spans, words, reference}; ``spans`` and ``words`` as ``flowtts edit
+            --json`` has them, recordings as paths.
+
+    Raises:
+        UserError: something does not describe an edit.
+    """
+    items = [
+        from_sidecar(
+            one["input"], one["output"], one, text=one["text"], to=one["to"], id=one["id"], reference=one["reference"]
+        )
+        for one in edits
+    ]  # fmt: skip
+    return evaluate_edits(items)
 
 
 def evaluate_edits(

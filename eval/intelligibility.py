@@ -54,17 +54,26 @@ class Pocketsphinx:
 
 
 class Transcripts:
-    """What a recogniser heard, kept as long as the recordings live, so that WER and CER share one listening."""
+    """What a recogniser heard, kept as long as the recordings live, so that WER and CER share one listening.
 
-    def __init__(self, recogniser: Recogniser, progress: Progress = no_progress) -> None:
+    Args:
+        recogniser: who hears.
+        progress: called per recording.
+        known: all that may be said, for a closed vocabulary; if empty, the texts of the items. A set that is judged in
+            parts needs it, to be heard as if it were judged at once.
+    """
+
+    def __init__(
+        self, recogniser: Recogniser, progress: Progress = no_progress, known: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         self.recogniser = recogniser
-        self._progress = progress
+        self._progress, self._known = progress, tuple(known)
         self._texts: tuple[str, ...] = ()
         self._heard: WeakKeyDictionary[Audio, str] = WeakKeyDictionary()
 
     def of(self, items: Sequence[Item], name: str) -> list[str]:
         """One transcript per item; the model is loaded if something new is to be heard and released afterwards."""
-        texts = tuple(item.text for item in items)
+        texts = self._known or tuple(item.text for item in items)
         if texts != self._texts:
             self._heard.clear()
             self._texts = texts
@@ -112,7 +121,10 @@ class ErrorRate:
             errors[name], lengths[name] = count_errors(words[name], spoken_words(said), self.unit)
         interval = ratio_interval(list(errors.values()), list(lengths.values()))
         rates = {name: errors[name] / lengths[name] for name in errors}
-        return score(interval, rates, dropped, self.transcripts.recogniser.backend)
+        return score(
+            interval, rates, dropped, self.transcripts.recogniser.backend, weights=lengths,
+            heard=dict(zip(judged, heard, strict=True)),
+        )  # fmt: skip
 
 
 def count_errors(reference: Sequence[str], heard: Sequence[str], unit: Unit = "word") -> tuple[int, int]:

@@ -35,12 +35,14 @@ class Context:
         resynthesise: sound through the system's own vocoder or codec and back: the prompt of ``sim-r``.
         took: seconds of computing that made an item, by id: for ``rtf``.
         device: where neural judges run.
+        texts: all that may be said, for recognisers that know it; the texts of the items if empty.
         progress: see ``Progress``.
     """
 
     resynthesise: Callable[[Audio], Audio] | None = None
     took: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
+    texts: tuple[str, ...] = ()
     progress: Progress = no_progress
 
 
@@ -80,8 +82,10 @@ def score(
     dropped: Mapping[str, str],
     backend: str,
     sample_rate: int = JUDGED_RATE,
+    weights: Mapping[str, float] | None = None,
+    heard: Mapping[str, str] | None = None,
 ) -> Score:
-    """A score of ``values`` by item."""
+    """A score of ``values`` by item; see ``flowtts.types.Score``."""
     return Score(
         value=interval.value,
         low=interval.low,
@@ -91,4 +95,6 @@ def score(
         count=len(values),
         dropped=dict(dropped),
         items=dict(values),
+        weights=dict(weights or {}),
+        heard=dict(heard or {}),
     )

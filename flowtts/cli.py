@@ -20,6 +20,7 @@ import typer
 from flowtts import __version__
 from flowtts.commands.align import align
 from flowtts.commands.bench import bench
+from flowtts.commands.compare import compare
 from flowtts.commands.convert import convert
 from flowtts.commands.edit import denoise, edit, fill
 from flowtts.commands.evaluate import evaluate
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 for _verb in (
     say, edit, fill, denoise, restyle, continue_, sample, voice, align, prepare, train, convert, vocode, evaluate,
-    bench, models, replay,
+    bench, compare, models, replay,
 ):  # fmt: skip
     app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 

@@ -6,7 +6,7 @@ Names are looked up at call time, so that the core imports no sibling and import
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from flowtts import checkpoint
-from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Spec, UserError, Vocoder
+from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {
     "voicebox": ("flowtts.recipes.voicebox", "voicebox-small"),
@@ -62,6 +62,8 @@ CONVERTERS: Mapping[str, str] = {
 KINDS: Mapping[str, str] = {"voicebox": "voicebox", "tortoise": "tortoise"}
 """Kind of a checkpoint -> recipe that reads it."""
 
+DEPENDENCIES: Mapping[str, tuple[str, ...]] = {"voicebox": ("voicebox-duration", "voicebox-duration-flow")}
+"""Name of a recipe -> shipped checkpoints that it takes where its own checkpoint lacks a part."""
 
 JUDGES: Mapping[str, tuple[str, str]] = {"clvp": ("flowtts.recipes.tortoise.judge", "tortoise-small")}
 """Name of a judge of takes -> (module with ``ClvpJudge``, shipped checkpoint)."""
@@ -75,17 +77,38 @@ def load_recipe(name: PathLike, device: torch.device | str = "cpu", engine: str 
     Raises:
         UserError: there is no such thing, or the folder holds something else.
     """
-    if str(name) in RECIPES:
-        module, shipped = RECIPES[str(name)]
-        folder = _find(shipped, "model", RECIPES)
-    else:
-        folder = _find(name, "model", RECIPES)
-        kind = str(checkpoint.read_header(folder).get("kind"))
-        if kind not in KINDS:
-            raise UserError(f"{folder} is a checkpoint of kind {kind}: no recipe speaks with it")
-        module = RECIPES[KINDS[kind]][0]
+    folder = find_model(name)
+    module = RECIPES[KINDS[str(checkpoint.read_header(folder)["kind"])]][0]
     recipe: Recipe = import_module(module).load(folder, device, engine)
     return recipe
+
+
+def find_model(name: PathLike) -> Path:
+    """The checkpoint folder of a model that speaks, by its recipe's name, its own or a path.
+
+    Raises:
+        UserError: there is no such thing, or the folder holds something else.
+    """
+    if str(name) in RECIPES:
+        return _find(RECIPES[str(name)][1], "model", RECIPES)
+    folder = _find(name, "model", RECIPES)
+    kind = str(checkpoint.read_header(folder).get("kind"))
+    if kind not in KINDS:
+        raise UserError(f"{folder} is a checkpoint of kind {kind}: no recipe speaks with it")
+    return folder
+
+
+def find_vocoder(name: PathLike) -> Path | None:
+    """The checkpoint folder of a vocoder, or None for one without weights.
+
+    Raises:
+        UserError: there is no such vocoder, or it needs weights that are not here.
+    """
+    if str(name) == "griffin-lim":
+        return None
+    folder = _vocoder_folder(name)
+    _vocoder_kind(folder)
+    return folder
 
 
 def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device | str = "cpu") -> Vocoder:
@@ -137,6 +160,61 @@ def load_metric(name: str, **context: Any) -> Metric:
     made = import_module("flowtts.eval.judging").Context(**context)
     metric: Metric = import_module("flowtts.eval.metrics").load(name, made)
     return metric
+
+
+def load_metrics(names: Sequence[str], **context: Any) -> list[Metric]:
+    """Metrics that share what they have in common; see ``load_metric``."""
+    made = import_module("flowtts.eval.judging").Context(**context)
+    found: list[Metric] = import_module("flowtts.eval.metrics").load_all(names, made)
+    return found
+
+
+def read_metrics(spelling: str) -> tuple[str, ...]:
+    """Metrics from a command line: names with commas, or the path of a YAML list.
+
+    Raises:
+        UserError: none, an unknown one, or a file that is no such list.
+    """
+    metrics = import_module("flowtts.eval.metrics")
+    if spelling.endswith((".yaml", ".yml")):
+        listed: list[str] = metrics.read_list(spelling)
+        return tuple(listed)
+    # "name:key=value,key=value": a part that goes on with an option belongs to what stands before it.
+    parts: list[str] = []
+    for part in (part.strip() for part in spelling.split(",")):
+        if part and parts and ":" in parts[-1] and ":" not in part and "=" in part:
+            parts[-1] += f",{part}"
+        elif part:
+            parts.append(part)
+    if not parts:
+        raise UserError("--metrics names no metric; give at least one, such as wer")
+    for part in parts:
+        metrics.parse(part)
+    return tuple(parts)
+
+
+def metric_info(name: str) -> dict[str, Any]:
+    """What a table says of a metric, what it needs, and with which it shares work: see ``flowtts.eval.table.Entry``."""
+    found: dict[str, Any] = import_module("flowtts.eval.metrics").info(name)
+    return found
+
+
+def metric_identity(name: str) -> dict[str, Any]:
+    """Whatever decides a metric's values beside the recordings."""
+    found: dict[str, Any] = import_module("flowtts.eval.metrics").identity(name)
+    return found
+
+
+def edit_scores(edits: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """All scores of edits: see ``flowtts.eval.edits.judge_edits``."""
+    found: dict[str, Score] = import_module("flowtts.eval.edits").judge_edits(edits)
+    return found
+
+
+def edit_info(name: str) -> dict[str, Any]:
+    """What a table says of a score of edits."""
+    found: dict[str, Any] = import_module("flowtts.eval.edits").info(name)
+    return found
 
 
 def trainer(name: str) -> Callable[..., Any]:

@@ -362,6 +362,8 @@ class Score:
         count: items judged.
         dropped: ids of the items that could not be judged, with the reason.
         items: per-item values by id.
+        weights: what each item counts for in the mean, by id, e.g. its words; empty if all count alike.
+        heard: what a recogniser heard, by id.
     """
 
     value: float
@@ -372,6 +374,8 @@ class Score:
     count: int
     dropped: Mapping[str, str] = field(default_factory=dict)
     items: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    heard: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -13,11 +13,11 @@ from torch import Tensor
 from flowtts.audio.io import write
 from flowtts.bench.job import Job, Outline, Watch
 from flowtts.bench.models import Loaded
-from flowtts.bench.scoring import reason_of
 from flowtts.bench.settings import Setting
 from flowtts.bench.speak import Spoken, solves
 from flowtts.bench.statistics import interval
 from flowtts.bench.store import Store, key_of, machine
+from flowtts.crew import reason_of
 from flowtts.types import UserError
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtts.audio.io import read
+from flowtts.crew import reason_of
 from flowtts.registry import load_metric
 from flowtts.types import Item
 
@@ -72,12 +73,6 @@ def _attempt(task: Task) -> tuple[dict[str, Any] | None, str | None]:
         return score(task), None
     except Exception as error:  # one setting must not cost the others their scores; the row names it
         return None, reason_of(error)
-
-
-def reason_of(error: Exception) -> str:
-    """An exception in one line; a user's mistake speaks for itself, others say what kind they are."""
-    text = " ".join(str(error).split())
-    return text if type(error).__name__ == "UserError" else f"{type(error).__name__}: {text}"
 
 
 @contextmanager

@@ -18,7 +18,8 @@ def evaluate(
     ctx: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="TSV with the columns audio, text[, reference, prompt, id, took].")],
     metrics: Annotated[
-        str | None, typer.Option(help="Names that `flowtts models` lists, with commas; wer and, with prompts, sim.")
+        str | None,
+        typer.Option(help="Names that `flowtts models` lists, with commas, or a YAML list; wer and, with prompts, sim."),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json file for the scores.")] = None,
     vocoder: VocoderName = "vocos",
@@ -27,11 +28,13 @@ def evaluate(
 ) -> None:
     """Judge recordings: what is heard in them, whose voice it is, how good it sounds."""
     existing_file(manifest, "manifest")
-    wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    if wanted == []:
+    if metrics is not None and not metrics.strip(" ,"):
         raise Misuse("--metrics names no metric; give at least one, such as wer")
     if output is not None:
         output_file(output, (".json",), (manifest,))
+    from flowtts.registry import read_metrics
+
+    wanted = None if metrics is None else list(read_metrics(metrics))
     term = terminal(ctx)
     result, table = _judge(term, manifest, wanted, vocoder, device)
     if output is not None:
@@ -50,7 +53,7 @@ def _judge(
 ) -> tuple[dict[str, Any], Any]:
     """The scores, keyed by the names that were asked for, and a table of them."""
     from flowtts.pipeline import choose_device
-    from flowtts.registry import load_vocoder
+    from flowtts.registry import load_vocoder, metric_info
 
     judging, report = import_module("flowtts.eval.judging"), import_module("flowtts.eval.report")
     manifest = import_module("flowtts.eval.manifest").read_manifest(path)
@@ -58,7 +61,8 @@ def _judge(
         wanted = ["wer", "sim"] if any(item.prompt is not None for item in manifest.items) else ["wer"]
     place = choose_device(device)
     # Only sim-r resynthesises; loading a vocoder for nothing would cost the others a second.
-    resynthesise = partial(copy, load_vocoder(vocoder, None, place)) if "sim-r" in wanted else None
+    again = any("vocoder" in metric_info(name)["needs"] for name in wanted)
+    resynthesise = partial(copy, load_vocoder(vocoder, None, place)) if again else None
     with term.progress("judging", None) as bar:
         context = judging.Context(
             resynthesise=resynthesise,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from flowtts.commands.options import Json
 from flowtts.commands.terminal import terminal
+from flowtts.readme import licence, read, sentence
 
 
 def models(ctx: typer.Context, json: Json = False) -> None:
@@ -20,7 +20,7 @@ def models(ctx: typer.Context, json: Json = False) -> None:
 
     found: dict[str, Any] = {
         "recipes": [
-            {"name": name, "description": _sentence(import_module(module).__doc__ or ""), "checkpoint": shipped}
+            {"name": name, "description": sentence(import_module(module).__doc__ or ""), "checkpoint": shipped}
             for name, (module, shipped) in sorted(registry.RECIPES.items())
         ],
         "vocoders": [{"name": name, "checkpoint": shipped} for name, shipped in sorted(registry.VOCODERS.items())],
@@ -52,33 +52,17 @@ def _shown(entry: Any, column: str) -> str:
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
     """What a checkpoint says about itself."""
-    from flowtts.checkpoint import README, read_header
+    from flowtts.checkpoint import read_header
 
-    readme = (folder / README).read_text(encoding="utf-8") if (folder / README).is_file() else ""
+    readme = read(folder)
     return {
         "name": folder.name,
         "kind": read_header(folder)["kind"],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "licence": licence(readme),
-        "description": _sentence(readme),
+        "description": sentence(readme),
         "folder": folder,
     }
-
-
-def licence(readme: str) -> str | None:
-    """What a README calls its licence: a line "Licence: X", or the first line below a heading "Licence"."""
-    match = re.search(r"^[#*\-|\s]*licen[cs]e\b[*\s]*[:|]?[*\s]*([^\n|]*)", readme, re.IGNORECASE | re.MULTILINE)
-    if match is None:
-        return None
-    stated = _sentence(match[1].strip() or readme[match.end() :])
-    return stated.rstrip(".") or None
-
-
-def _sentence(text: str) -> str:
-    """The first sentence of a text, headings left out."""
-    paragraphs = (part.strip() for part in re.split(r"\n\s*\n|^#.*$", text, flags=re.MULTILINE))
-    first = next((" ".join(part.split()) for part in paragraphs if part and not part.startswith("|")), "")
-    return re.split(r"(?<=[.!?])\s", first, maxsplit=1)[0]
 
 
 def _voices(shipped: Mapping[str, Path]) -> list[dict[str, Any]]:
