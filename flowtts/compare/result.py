@@ -45,9 +45,10 @@ class System(TypedDict):
     """A column of the comparison: something that was asked for every prompt.
 
     ``name`` names folders and is unique; ``label`` is for people. ``settings`` is what was asked for and, where that
-    leaves it open, what the model recommends (solver, grid, steps, guidance ...); ``hash`` is of all that decides what it
-    makes, weights included, whose licence ``licence`` is. ``times`` is None for finished audio without timings: {"rtf": Figure, "cold_seconds", "warm_rtf", "load_seconds",
-    "peak_memory_mb"}, each None where unknown. ``nfe`` and ``network_calls`` are means per recording.
+    leaves it open, what the model recommends (solver, grid, steps, guidance ...); ``hash`` is of all that decides what
+    it makes, weights included, whose licence ``licence`` is. ``times`` is None for finished audio without timings:
+    {"rtf": Figure, "cold_seconds", "warm_rtf", "load_seconds", "peak_memory_mb"}, each None where unknown. ``nfe`` and
+    ``network_calls`` are means per recording.
     """
 
     name: str

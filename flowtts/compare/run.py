@@ -41,7 +41,7 @@ def prepare(job: Job, folder: Path) -> Store:
     """The folder of a comparison, once everything is found in order that can be found early.
 
     Raises:
-        UserError: a metric or the device cannot be had, there is nothing to say, or the folder belongs to something else.
+        UserError: a metric or the device cannot be had, there is nothing to say, or the folder is something else's.
     """
     check(job.metrics)
     choose_device(job.device)
@@ -70,11 +70,14 @@ def compare(job: Job, folder: Path, watch: Watch, ranks: Ranks | None = None) ->
     """
     ranks = ranks or Ranks()
     store = prepare(job, folder)
-    store.begin()
-    made_plan = plan(job, store)
     if ranks.main:
+        # Before the others come: it takes away what nobody finished.
+        store.begin()
+        made_plan = plan(job, store)
         store.sweep({name: {cell.item for cell in cells} for name, cells in made_plan.cells.items()})
     ranks.wait()
+    if not ranks.main:
+        made_plan = plan(job, store)
     records = _speak(job, made_plan, store, ranks, watch)
     ranks.wait()
     if ranks.world > 1:

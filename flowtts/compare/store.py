@@ -17,6 +17,9 @@ from flowtts.speech import write_json
 MARK = "comparison.json"
 """A file that only the folder of a comparison has: nothing is written into a folder of something else."""
 
+HALF = ".*.part"
+"""Names of files that are being written."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -36,18 +39,22 @@ class Store:
     folder: Path
 
     def begin(self) -> None:
-        """Make the folder.
+        """Make the folder, and take away what a run that was killed had half written.
 
         Raises:
             UserError: it cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for half in self.folder.rglob(HALF):
+            half.unlink(missing_ok=True)
         if not (self.folder / MARK).is_file():
             write_json(self.folder / MARK, {"format": 1})
 
     def foreign(self) -> bool:
         """Whether the folder holds other things than a comparison."""
-        return self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / MARK).is_file()
+        if not self.folder.is_dir() or (self.folder / MARK).is_file():
+            return False
+        return any(not path.match(HALF) for path in self.folder.iterdir())
 
     def keep(self, source: Path, name: str) -> Path:
         """A copy of a recording among the prompts, named by what it is called and what it holds."""

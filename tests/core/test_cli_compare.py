@@ -29,7 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("p.tsv").write_text("id\ttext\tvoice\treference\n" + rows, encoding="utf-8")
     files = {
         "no_columns.tsv": "a\tb\n1\t2\n", "no_text.tsv": "id\ttext\na\t\n", "twice.tsv": "id\ttext\na\tone\na\ttwo\n",
-        "slash.tsv": "id\ttext\na/b\tone\n", "no_rows.tsv": "id\ttext\n", "no_voice.tsv": "id\ttext\tvoice\na\tone\tme.wav\n",
+        "slash.tsv": "id\ttext\na/b\tone\n", "no_rows.tsv": "id\ttext\n",
+        "no_voice.tsv": "id\ttext\tvoice\na\tone\tme.wav\n",
         "no_sound.tsv": "id\ttext\tvoice\na\tone\ttext.wav\n", "odd_task.tsv": "id\ttext\ttask\na\tone\tsing\n",
         "edit.tsv": "id\ttext\tvoice\ttask\na\tone\trms.flac\tedit\n", "text.wav": "no sound", "a_file": "",
         "bad.yaml": "- wer: [", "odd.yaml": "- wre\n",
@@ -77,10 +78,14 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no audio root": (("recordings", "--prompts", "p.tsv", "--audio-root", "gone", "--out", "o"), "gone"),
     "unknown voice": (("recordings", "--prompts", "no_voice.tsv", "--out", "o"), "no shipped voice"),
     "out is a file": (("recordings", "--prompts", "p.tsv", "--out", "a_file"), "a_file"),
-    "out holds other things": (("recordings", "--prompts", "p.tsv", "--metrics", "mel", "--out", "full"), "other things"),
+    "out holds other things": (
+        ("recordings", "--prompts", "p.tsv", "--metrics", "mel", "--out", "full"), "other things"
+    ),
     "ratings of nothing": (("--ratings", "bad.yaml", "--out", "empty"), "no finished comparison"),
     "missing ratings": (("recordings", "--prompts", "p.tsv", "--ratings", "gone.json", "--out", "o"), "gone.json"),
-    "unknown device": (("griffin-lim-copy", "--prompts", "p.tsv", "--device", "tpu", "--metrics", "mel", "--out", "o"), "tpu"),
+    "unknown device": (
+        ("griffin-lim-copy", "--prompts", "p.tsv", "--device", "tpu", "--metrics", "mel", "--out", "o"), "tpu"
+    ),
 }  # fmt: skip
 
 
