@@ -24,6 +24,8 @@ AT_ONCE = 20
 SET = "set"
 """The name under which the score of a metric that looks at all recordings together is kept."""
 
+NO_VOCODER = {"dropped": "the system has no vocoder to send the prompt through", "backend": "", "sample_rate": 0}
+
 EDITS = "edits"
 """The family of metrics of edits, which look at the spans too."""
 
@@ -128,7 +130,7 @@ class Judging:
     def _context(self, piece: Piece) -> dict[str, Any]:
         context: dict[str, Any] = {"device": _device(self.device), "texts": self.texts}
         vocoder = self.vocoders.get(piece.system)
-        if vocoder is not None and any("vocoder" in metric_info(metric)["needs"] for metric in piece.metrics):
+        if vocoder is not None and any("vocoder" in _needs(metric) for metric in piece.metrics):
             context["resynthesise"] = _resynthesis(vocoder, self.device)
         return context
 
@@ -137,6 +139,12 @@ def _device(name: str) -> str:
     from flowtts.device import choose_device
 
     return str(choose_device(name))
+
+
+def _needs(metric: str) -> Sequence[str]:
+    """What a metric asks for, see ``flowtts.eval.table.Need``; edits are heard by recognisers that know all texts."""
+    needs: Sequence[str] = ("texts",) if metric == EDITS else metric_info(metric)["needs"]
+    return needs
 
 
 def _is_whole(metric: str) -> bool:
@@ -221,6 +229,9 @@ class Judge:
                     continue
                 missing: dict[str, None] = {}
                 for metric in metrics:
+                    if system.vocoder is None and "vocoder" in _needs(metric):
+                        found[system.name][metric] = {one.item: NO_VOCODER for one in chosen}
+                        continue
                     mine = keys[system.name, metric] = self._keys(system, metric, chosen)
                     known = self.store.scores(system.name, name_of(metric))
                     kept = {item: known[item] for item, key in mine.items() if known.get(item, {}).get("key") == key}
@@ -238,11 +249,11 @@ class Judge:
         """By item, or for the set, the hash of all that decides a score."""
         if not chosen:
             return {}
-        about = {"needs": ("texts",)} if metric == EDITS else metric_info(metric)
+        needs = _needs(metric)
         decides: dict[str, Any] = {"metric": metric if metric == EDITS else metric_identity(metric)}
-        if "texts" in about["needs"]:
+        if "texts" in needs:
             decides["texts"] = self.texts
-        if "vocoder" in about["needs"]:
+        if "vocoder" in needs:
             decides["vocoder"] = identity(system).get("vocoder")
         if _is_whole(metric):
             return {SET: key_of({**decides, "items": [(one.item, one.decides()) for one in chosen]})}
