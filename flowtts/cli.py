@@ -22,6 +22,7 @@ from flowtts.commands.align import align
 from flowtts.commands.bench import bench
 from flowtts.commands.compare import compare
 from flowtts.commands.convert import convert
+from flowtts.commands.detect import detect
 from flowtts.commands.edit import denoise, edit, fill
 from flowtts.commands.evaluate import evaluate
 from flowtts.commands.models import models
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 for _verb in (
     say, edit, fill, denoise, restyle, continue_, sample, voice, align, prepare, train, convert, vocode, evaluate,
-    bench, compare, models, replay,
+    bench, compare, detect, models, replay,
 ):  # fmt: skip
     app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 

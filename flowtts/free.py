@@ -46,7 +46,7 @@ class FreeSpeaker:
     recipe: FreeRecipe
     sound: Callable[[Tensor, float], Audio]
     spec: MelSpec
-    about: Mapping[str, str]
+    about: Mapping[str, Any]
     _voices: dict[Any, Heard] = field(default_factory=dict, init=False)
 
     def request(self, text: str, options: Mapping[str, Any]) -> Request:

@@ -25,6 +25,7 @@ from flowtts.free import FreeSpeaker
 from flowtts.judge import Ranker
 from flowtts.latents import Latents
 from flowtts.planning import analyse, audible
+from flowtts.provenance.tag import embed
 from flowtts.registry import load_recipe, load_vocoder
 from flowtts.request import Request
 from flowtts.request import derive as derive
@@ -44,12 +45,13 @@ class Pipeline:
         vocoder: what makes them audible.
         name: of the model, for the results.
         hash: of its weights, for the sidecar.
+        tag: whether what it makes carries the tag of ``flowtts.provenance``.
 
     Raises:
         UserError: their mel definitions differ.
     """
 
-    def __init__(self, recipe: Recipe, vocoder: Vocoder, name: str, hash: str = "") -> None:
+    def __init__(self, recipe: Recipe, vocoder: Vocoder, name: str, hash: str = "", tag: bool = True) -> None:
         if recipe.spec != vocoder.spec:
             raise UserError(
                 f"the model {name} makes {recipe.spec} and the vocoder {vocoder.name} reads {vocoder.spec}; "
@@ -57,7 +59,7 @@ class Pipeline:
             )
         self.recipe, self.vocoder, self.name, self.hash = recipe, vocoder, name, hash
         assert isinstance(vocoder.spec, MelSpec)
-        self.spec = vocoder.spec
+        self.spec, self.tag = vocoder.spec, tag
         self.engine: str = getattr(recipe, "engine", "eager")
         self._voices: dict[Any, voices.Voice] = {}
         self._free: FreeSpeaker | None = None
@@ -211,7 +213,10 @@ class Pipeline:
     def _studio(self, task: str, request: EditRequest) -> Studio:
         filler = infilling(self.recipe, task, self.name)
         frontend = FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
-        return Studio(self.recipe, filler, self.vocoder, self.spec, frontend, self.name, self.hash, self.engine)
+        return Studio(
+            self.recipe, filler, self.vocoder, self.spec, frontend, self.name, self.hash, self.engine,
+            self.tag,
+        )  # fmt: skip
 
     def _reader(self, request: Request) -> FrontEnd:
         return FrontEnd(Path(request.lexicon)) if request.lexicon is not None else _frontend()
@@ -249,9 +254,10 @@ class Pipeline:
             "text": request.text, **self._about(), "voice": voice.info(), **request.settings(), "flowtts": __version__
         }  # fmt: skip
 
-    def _about(self) -> dict[str, str]:
+    def _about(self) -> dict[str, Any]:
         return {
-            "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name, "engine": self.engine
+            "model": self.name, "model_hash": self.hash, "vocoder": self.vocoder.name, "engine": self.engine,
+            "tag": self.tag,
         }  # fmt: skip
 
     def _render(
@@ -300,12 +306,14 @@ class Pipeline:
         peak = float(np.abs(samples).max())
         if peak > 0.99:
             samples = samples * np.float32(0.99 / peak)
-        return Audio(samples.astype(np.float32), self.spec.sample_rate)
+        audio = Audio(samples.astype(np.float32), self.spec.sample_rate)
+        return embed(audio) if self.tag else audio
 
 
 def load(
-    model: PathLike = "voicebox", vocoder: PathLike = "vocos", device: str = "auto", engine: str = "auto"
-) -> Pipeline:
+    model: PathLike = "voicebox", vocoder: PathLike = "vocos", device: str = "auto", engine: str = "auto",
+    tag: bool = True,
+) -> Pipeline:  # fmt: skip
     """A pipeline from names or checkpoint folders.
 
     Args:
@@ -314,13 +322,14 @@ def load(
         device: "auto" takes a GPU if there is one, else the CPU, and says which.
         engine: a way of computing, one of ``flowtts.engine.ENGINES``; "auto" takes the fastest that is safe, and says
             which.
+        tag: whether what is made carries an inaudible tag and says in the file what it is (``docs/provenance.md``).
 
     Raises:
         UserError: an unknown name, a broken checkpoint, or parts that do not fit.
     """
     place = choose_device(device)
     recipe = load_recipe(model, place, engine)
-    return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""))
+    return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""), tag)
 
 
 @lru_cache(maxsize=1)

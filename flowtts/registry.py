@@ -211,6 +211,12 @@ def edit_scores(edits: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
     return found
 
 
+def edit_names() -> list[str]:
+    """The scores of edits that every set of edits has."""
+    table: Mapping[str, Any] = import_module("flowtts.eval.edits").TABLE
+    return [name for name in table if name != "duration"]
+
+
 def edit_info(name: str) -> dict[str, Any]:
     """What a table says of a score of edits."""
     found: dict[str, Any] = import_module("flowtts.eval.edits").info(name)

@@ -98,6 +98,6 @@ def _one(studio: Studio, recipe: TimedRecipe, request: SampleRequest, seed: int)
 def _settings(studio: Studio, request: SampleRequest) -> dict[str, Any]:
     return {
         "verb": "sample", "text": request.text, "durations": request.durations, "model": studio.model,
-        "model_hash": studio.hash, "vocoder": studio.vocoder.name, "engine": studio.engine,
+        "model_hash": studio.hash, "vocoder": studio.vocoder.name, "engine": studio.engine, "tag": studio.tag,
         **request.how.settings(), "flowtts": __version__,
     }  # fmt: skip

@@ -27,8 +27,9 @@ def replay(sidecar: PathLike, out: PathLike, device: str = "cpu") -> Speech | Ed
     from flowtts.pipeline import load
 
     settings = _read(sidecar)
-    # Engines differ in the last bits. Older sidecars do not name theirs.
-    tts = load(settings["model"], settings["vocoder"], device, settings.get("engine", "auto"))
+    # Engines differ in the last bits. Older sidecars do not name theirs, and what they describe carries no tag.
+    engine, tag = settings.get("engine", "auto"), bool(settings.get("tag", False))
+    tts = load(settings["model"], settings["vocoder"], device, engine, tag)
     if tts.hash != settings["model_hash"]:
         raise UserError(
             f"{sidecar} was made with weights {settings['model_hash']} of {settings['model']} and "

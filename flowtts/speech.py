@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtts.audio.io import replacing, write
+from flowtts.provenance.metadata import comments
 from flowtts.types import Audio, PathLike, Phone, Word
 
 
@@ -179,7 +180,9 @@ class Speech:
             UserError: the path cannot be written or its suffix is no audio format.
         """
         target = Path(path)
-        write(target, self.audio)
+        settings = self.plan.settings
+        said = comments(str(settings.get("verb", "say")), str(settings["model"])) if settings.get("tag") else None
+        write(target, self.audio, comments=said)
         if sidecar:
             write_json(target.with_suffix(".json"), self.info(target))
         return target

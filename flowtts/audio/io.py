@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,13 +43,16 @@ def read(path: PathLike) -> Audio:
     return Audio(np.ascontiguousarray(samples, dtype=np.float32), int(rate))
 
 
-def write(path: PathLike, audio: Audio, subtype: str = "PCM_16") -> None:
+def write(
+    path: PathLike, audio: Audio, subtype: str = "PCM_16", comments: Mapping[str, str] | None = None
+) -> None:  # fmt: skip
     """Write a sound file in the format of its suffix, atomically: on failure an older file of that name stays.
 
     Args:
         path: where; ``.wav``, ``.flac``, ``.ogg``, ``.mp3`` and whatever else libsndfile writes.
         audio: what; samples beyond [-1, 1] are clipped by integer subtypes.
         subtype: libsndfile's name of the encoding; formats that cannot hold it (OGG, MP3) use their own.
+        comments: text fields: title, artist, software, comment, license ...
 
     Raises:
         UserError: the suffix names no known format, or the folder is missing or not writable.
@@ -60,8 +63,20 @@ def write(path: PathLike, audio: Audio, subtype: str = "PCM_16") -> None:
         raise ValueError(f"{path}: refusing to write NaN or infinite samples")
     if not soundfile.check_format(form, subtype):
         subtype = soundfile.default_subtype(form)
-    with replacing(path) as part, open(part, "wb") as file:
-        soundfile.write(file, audio.samples, audio.sample_rate, format=form, subtype=subtype)
+    channels = 1 if audio.samples.ndim == 1 else audio.samples.shape[1]
+    with (
+        replacing(path) as part,
+        open(part, "wb+") as handle,
+        soundfile.SoundFile(handle, "w", audio.sample_rate, channels, subtype, format=form) as file,
+    ):
+        say(file, comments)
+        file.write(audio.samples)
+
+
+def say(file: soundfile.SoundFile, comments: Mapping[str, str] | None) -> None:
+    """Write text fields into a file, before its samples."""
+    for field, text in (comments or {}).items():
+        setattr(file, field, text)
 
 
 def container(path: PathLike) -> str:

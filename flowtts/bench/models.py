@@ -133,7 +133,7 @@ def load_all(
     for source in sources.values():
         resolve(source, None)
     place, frontend = choose_device(device), FrontEnd()
-    pipelines: dict[str, Pipeline] = {name: flowtts.load(name, vocoder, device, engine) for name in models}
+    pipelines: dict[str, Pipeline] = {name: flowtts.load(name, vocoder, device, engine, tag=False) for name in models}
     prompts = {
         spec: {name: prepare(source, None, spec, frontend) for name, source in sources.items()}
         for spec in {tts.spec for tts in pipelines.values()}

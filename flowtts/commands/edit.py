@@ -21,6 +21,7 @@ from flowtts.commands.options import (
     Sidecar,
     Solver,
     Steps,
+    Tag,
     VocoderName,
     WordsFile,
     one_from_stdin,
@@ -58,6 +59,7 @@ def edit(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Change words in a recording; every sample elsewhere stays as it is."""
@@ -69,7 +71,7 @@ def edit(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.edit(recording, said, wanted, progress=progress, **options)
 
-    carry_out(ctx, "editing", (model, vocoder, device, engine), make, target, json)
+    carry_out(ctx, "editing", (model, vocoder, device, engine, tag), make, target, json)
 
 
 def fill(
@@ -94,6 +96,7 @@ def fill(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Make stretches of a recording anew from its transcript, such as a word that was cut out or spoilt."""
@@ -106,7 +109,7 @@ def fill(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.fill(recording, said, spans, progress=progress, **options)
 
-    carry_out(ctx, "filling", (model, vocoder, device, engine), make, target, json)
+    carry_out(ctx, "filling", (model, vocoder, device, engine, tag), make, target, json)
 
 
 def denoise(
@@ -131,6 +134,7 @@ def denoise(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Say anew what a cough, a bark or a slammed door covers; the spans are found if not given."""
@@ -141,4 +145,4 @@ def denoise(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.denoise(recording, said, spans or None, progress=progress, **options)
 
-    carry_out(ctx, "denoising", (model, vocoder, device, engine), make, target, json)
+    carry_out(ctx, "denoising", (model, vocoder, device, engine, tag), make, target, json)

@@ -134,7 +134,7 @@ def reference(given: str, option: str) -> str:
 
 
 def carry_out(
-    ctx: typer.Context, doing: str, use: tuple[str, str, str, str], make: Callable[[Pipeline, Progress], Edited],
+    ctx: typer.Context, doing: str, use: tuple[str, str, str, str, bool], make: Callable[[Pipeline, Progress], Edited],
     to: Outputs, json: bool,
 ) -> None:  # fmt: skip
     """Load a pipeline, let it make the result under a progress bar, write it and show it.
@@ -142,15 +142,15 @@ def carry_out(
     Args:
         ctx: of the verb.
         doing: for the bar: "editing".
-        use: names of the model, the vocoder, the device and the engine.
+        use: names of the model, the vocoder, the device and the engine, and whether to tag.
         make: what the verb asks of the pipeline, given something to report progress to.
         to: where the result goes.
         json: print it as JSON.
     """
     import flowtts
 
-    model, vocoder, device, engine = use
-    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine)
+    model, vocoder, device, engine, tag = use
+    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine, tag=tag)
     term = terminal(ctx)
     with term.progress(doing, None) as bar:
         made = make(tts, bar.set)

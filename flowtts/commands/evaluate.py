@@ -11,7 +11,6 @@ import typer
 
 from flowtts.commands.options import Device, Json, VocoderName, existing_file, output_file
 from flowtts.commands.terminal import Misuse, Terminal, terminal
-from flowtts.commands.vocode import copy
 
 
 def evaluate(
@@ -19,7 +18,7 @@ def evaluate(
     manifest: Annotated[Path, typer.Argument(help="TSV with the columns audio, text[, reference, prompt, id, took].")],
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names that `flowtts models` lists, with commas, or a YAML list; wer and, with prompts, sim."),
+        typer.Option(help="Names that `flowtts models` lists, with commas, or a YAML list; wer and, with prompts, sim"),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json file for the scores.")] = None,
     vocoder: VocoderName = "vocos",
@@ -52,7 +51,8 @@ def _judge(
     term: Terminal, path: Path, wanted: list[str] | None, vocoder: str, device: str
 ) -> tuple[dict[str, Any], Any]:
     """The scores, keyed by the names that were asked for, and a table of them."""
-    from flowtts.pipeline import choose_device
+    from flowtts.copying import copy
+    from flowtts.device import choose_device
     from flowtts.registry import load_vocoder, metric_info
 
     judging, report = import_module("flowtts.eval.judging"), import_module("flowtts.eval.report")

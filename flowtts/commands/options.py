@@ -18,6 +18,10 @@ Engine = Annotated[
     str,
     typer.Option("--engine", help="How the network is computed: auto, eager, bf16, int8, compiled …"),
 ]
+Tag = Annotated[
+    bool,
+    typer.Option("--tag/--no-tag", help="Mark what is made as synthetic, inaudibly, and in the file too."),
+]
 VocoderName = Annotated[str, typer.Option("--vocoder", help="A name that `flowtts models` lists, or a folder.")]
 Transcript = Annotated[str, typer.Option("--text", help="What is said in the recording; - reads standard input.")]
 Lexicon = Annotated[Path | None, typer.Option("--lexicon", help="Own pronunciations: a word and its phones per line.")]

@@ -33,6 +33,7 @@ from flowtts.commands.options import (
     Sidecar,
     Solver,
     Steps,
+    Tag,
     VocoderName,
     WordsFile,
     one_from_stdin,
@@ -83,6 +84,7 @@ def restyle(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Say a recording again in the voice, tone and surroundings of another."""
@@ -103,7 +105,7 @@ def restyle(
             progress=progress, **options,
         )  # fmt: skip
 
-    carry_out(ctx, "restyling", (model, vocoder, device, engine), make, target, json)
+    carry_out(ctx, "restyling", (model, vocoder, device, engine, tag), make, target, json)
 
 
 def continue_(
@@ -128,6 +130,7 @@ def continue_(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Let the speaker of a recording go on with more text; what is there stays as it is."""
@@ -139,4 +142,4 @@ def continue_(
     def make(tts: Pipeline, progress: Progress) -> Edited:
         return tts.continue_(recording, said, more, progress=progress, **options)
 
-    carry_out(ctx, "continuing", (model, vocoder, device, engine), make, target, json)
+    carry_out(ctx, "continuing", (model, vocoder, device, engine, tag), make, target, json)

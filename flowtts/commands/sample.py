@@ -20,6 +20,7 @@ from flowtts.commands.options import (
     Sidecar,
     Solver,
     Steps,
+    Tag,
     VocoderName,
     WordsFile,
     existing_file,
@@ -57,6 +58,7 @@ def sample(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Say a text without a prompt: every recording in a voice of its own, from a seed of its own.
@@ -75,7 +77,7 @@ def sample(
 
     import flowtts
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine)
+    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine, tag=tag)
     term = terminal(ctx)
     with term.progress("sampling", count) as bar:
         made = tts.sample(said, count, durations=durations.value, seed=seed, progress=bar.set, **options)

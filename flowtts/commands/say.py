@@ -25,6 +25,7 @@ from flowtts.commands.options import (
     Sidecar,
     Solver,
     Steps,
+    Tag,
     VocoderName,
     WordsFile,
     existing_file,
@@ -119,6 +120,7 @@ def say(
     sidecar: Sidecar = True,
     device: Device = "auto",
     engine: Engine = "auto",
+    tag: Tag = True,
     json: Json = False,
 ) -> None:
     """Say a text, in a voice taken from a recording.
@@ -141,7 +143,7 @@ def say(
 
     import flowtts
 
-    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine)
+    tts = flowtts.load(model, vocoder=vocoder, device=device, engine=engine, tag=tag)
     if dry_run:
         _dry_run(terminal(ctx), request, tts, jobs, json)
     else:

@@ -15,7 +15,7 @@ from flowtts.compare.statistics import Values, cluster_interval, compare_all
 from flowtts.compare.store import Store
 from flowtts.compare.systems import System as Asked
 from flowtts.compare.systems import identity, licence
-from flowtts.registry import edit_info, metric_info
+from flowtts.registry import edit_info, edit_names, metric_info
 
 Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -65,16 +65,21 @@ def _flat(job: Job, plan: Plan, records: Records, scores: Scores) -> dict[str, T
     found: dict[str, Table] = {}
     for name, cells in plan.cells.items():
         mine = {name_of(metric): dict(scores[name].get(metric, {})) for metric in job.metrics}
-        edits = scores[name].get(EDITS, {}).get(SET, {}).get("scores", {})
+        whole = scores[name].get(EDITS, {}).get(SET, {})
+        # A judge that failed failed for all of its scores.
+        edits = whole.get("scores") or dict.fromkeys(edit_names() if whole else (), whole)
         for metric, score in edits.items():
             mine[f"edit-{metric}"] = {SET: score}
+        failed = {
+            cell.item: UNJUDGED + error
+            for cell in cells if (error := records[name][cell.item].get("error")) is not None
+        }  # fmt: skip
         for by_item in mine.values():
-            if SET in by_item:
-                continue
-            for cell in cells:
-                error = records[name][cell.item].get("error")
-                if error is not None:
-                    by_item[cell.item] = {"dropped": UNJUDGED + error, "backend": "", "sample_rate": 0}
+            if SET in by_item and isinstance(by_item[SET]["dropped"], Mapping):
+                by_item[SET] = {**by_item[SET], "dropped": {**by_item[SET]["dropped"], **failed}}
+            elif SET not in by_item:
+                empty = {"backend": "", "sample_rate": 0}
+                by_item.update({item: {"dropped": reason, **empty} for item, reason in failed.items()})
         found[name] = mine
     return found
 

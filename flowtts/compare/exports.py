@@ -158,7 +158,7 @@ def latex(figures: Figures) -> str:
 
 def _heading(metric: MetricInfo) -> str:
     unit = f" ({tex(metric['unit'])})" if metric["unit"] else ""
-    arrow = r"$\uparrow$" if metric["higher_is_better"] else r"$\downarrow$"
+    arrow = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}[metric["higher_is_better"]]
     return f"{tex(metric['label'])}{unit} {arrow}"
 
 

@@ -106,8 +106,10 @@ class Figures:
             return "cannot be said"
         if not difference["real"]:
             return "no difference shown"
-        first = (value > 0) == self.metrics[difference["metric"]]["higher_is_better"]
-        return f"{self.label(difference['a' if first else 'b'])} is better"
+        higher = self.metrics[difference["metric"]]["higher_is_better"]
+        if higher is None:
+            return f"{self.label(difference['a' if value > 0 else 'b'])} has more"
+        return f"{self.label(difference['a' if (value > 0) == higher else 'b'])} is better"
 
 
 def asked(score: Score) -> int:

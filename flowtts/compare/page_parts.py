@@ -64,7 +64,7 @@ def unseen(text: str) -> str:
 def metric_column(metric: MetricInfo) -> Column:
     """The column of a metric."""
     higher = metric["higher_is_better"]
-    first, arrow = ("descending", "↑") if higher else ("ascending", "↓")
+    first, arrow = ("descending", "↑" if higher else "") if higher in (True, None) else ("ascending", "↓")
     return Column(metric["label"], first=first, arrow=arrow, unit=metric["unit"])
 
 

@@ -218,6 +218,8 @@ def _numbers(numbers: Sequence[float]) -> list[Cell]:
 
 def _label(metric: MetricInfo, less: str, more: str) -> str:
     unit = f", {metric['unit']}" if metric["unit"] else ""
+    if metric["higher_is_better"] is None:
+        return f"{metric['label']}{unit}"
     return f"{metric['label']}{unit} ({more if metric['higher_is_better'] else less} better)"
 
 

@@ -202,7 +202,7 @@ def metrics(figures: Figures) -> str:
     for name, metric in figures.metrics.items():
         notes = ["in per cent here, a share of 1 in the files"] if metric["rate"] else []
         notes += ["of the whole set: no value for a single recording"] if metric["level"] == "set" else []
-        better = "↑ higher" if metric["higher_is_better"] else "↓ lower"
+        better = {True: "↑ higher", False: "↓ lower", None: "neither"}[metric["higher_is_better"]]
         rows.append([
             name_cell(metric["label"]), Cell(name), Cell(metric["unit"] or NOTHING), Cell(better),
             Cell(metric["backend"] or NOTHING), number_cell(metric["sample_rate"] or None, "g"),

@@ -60,8 +60,9 @@ def read_result(folder: Path) -> Result:
 
 def summary_columns(result: Result) -> list[str]:
     """Heads of a table for a terminal."""
-    arrows = [f"{metric['label']} {'↑' if metric['higher_is_better'] else '↓'}" for metric in result["metrics"]]
-    return ["system", "made", *arrows, "calls", "RTF"]
+    arrow = {True: " ↑", False: " ↓", None: ""}
+    heads = [metric["label"] + arrow[metric["higher_is_better"]] for metric in result["metrics"]]
+    return ["system", "made", *heads, "calls", "RTF"]
 
 
 def summary_cells(result: Result) -> list[list[str]]:

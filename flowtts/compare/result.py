@@ -69,12 +69,16 @@ class System(TypedDict):
 
 
 class MetricInfo(TypedDict):
-    """A row of the table of metrics. ``rate`` metrics are shown in per cent; ``level`` "set" has no values by item."""
+    """A row of the table of metrics.
+
+    ``rate`` metrics are shown in per cent; ``level`` "set" has no values by item. ``higher_is_better`` is None where
+    neither is, such as for the speaking rate: systems have no ranks there, though they may differ.
+    """
 
     name: str
     label: str
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     rate: bool
     level: Literal["item", "set"]
     backend: str

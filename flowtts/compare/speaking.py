@@ -93,7 +93,7 @@ def _model(speaking: Speaking) -> Callable[[Cell], Made]:
 
     system = next(iter(speaking.cells.values())).system
     engine = str(system.settings.get("engine", speaking.engine))
-    tts = flowtts.load(system.source, system.vocoder or "vocos", speaking.device, engine)
+    tts = flowtts.load(system.source, system.vocoder or "vocos", speaking.device, engine, speaking.tag)
     options = {key: system.settings[key] for key in OPTIONAL if key in system.settings}
 
     def say(cell: Cell) -> Made:
@@ -129,14 +129,16 @@ def _copy(speaking: Speaking) -> Callable[[Cell], Made]:
     from flowtts.audio.io import write
     from flowtts.copying import copy
     from flowtts.device import choose_device
+    from flowtts.provenance.metadata import comments
     from flowtts.registry import load_vocoder
 
     system = next(iter(speaking.cells.values())).system
     vocoder = load_vocoder(system.source, None, choose_device(speaking.device))
+    said = comments("copy", vocoder.name) if speaking.tag else None
 
     def make(cell: Cell) -> Made:
         target = speaking.prepare(cell)
-        write(target, copy(vocoder, read_audio(_reference(cell))))
+        write(target, copy(vocoder, read_audio(_reference(cell)), speaking.tag), comments=said)
         return target, {}
 
     return make

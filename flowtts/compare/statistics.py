@@ -197,8 +197,9 @@ def compare_all(
 ) -> tuple[dict[str, dict[str, Score]], list[Difference]]:
     """Scores of all systems, and differences of all pairs of them, by all metrics.
 
-    Metrics that judge a set as a whole keep their own interval, and so do scores of sets that are no mean of their
-    items (a maximum, say). Nothing can be paired there: they have no differences, no ranks, no interval by speaker.
+    Metrics of which neither more nor less is better have differences and no ranks. Those that judge a set as a whole
+    keep their own interval, and so do scores of sets that are no mean of their items (a maximum, say). Nothing can be
+    paired there: they have no differences, no ranks, no interval by speaker.
     Values that are not finite, and values without a positive weight, are moved to the dropped.
 
     Args:
@@ -219,9 +220,11 @@ def compare_all(
             pairs = _differences(name, judged)
             differences += pairs
             found = {system: _mean_score(one) for system, one in judged.items()}
-            places = ranks({system: score["value"] for system, score in found.items()}, pairs, info["higher_is_better"])
+            better = info["higher_is_better"]
+            values_of = {system: score["value"] for system, score in found.items()}
+            places = {} if better is None else ranks(values_of, pairs, better)
             for system, score in found.items():
-                score["rank"] = places[system]
+                score["rank"] = places.get(system)
         for system, score in found.items():
             scores[system][name] = score
     return scores, differences

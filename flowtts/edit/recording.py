@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -232,7 +232,9 @@ def render(recording: Recording, patches: Sequence[Patch]) -> Audio:
     return Audio(samples[:, 0] if recording.channels == 1 else samples, recording.sample_rate)
 
 
-def save(recording: Recording, patches: Sequence[Patch], path: PathLike) -> None:
+def save(
+    recording: Recording, patches: Sequence[Patch], path: PathLike, comments: Mapping[str, str] | None = None
+) -> None:  # fmt: skip
     """Write the recording with its patches, block by block; samples outside patches stay bit-identical.
 
     The encoding is the recording's own where the format of ``path`` can hold it without loss, otherwise the narrowest
@@ -242,6 +244,7 @@ def save(recording: Recording, patches: Sequence[Patch], path: PathLike) -> None
         recording: may be the very file that ``path`` names.
         patches: in any order.
         path: where; the format follows from the suffix.
+        comments: text fields of the file.
 
     Raises:
         UserError: the suffix names no known format, the format cannot hold that rate or those channels, or the folder
@@ -263,7 +266,7 @@ def save(recording: Recording, patches: Sequence[Patch], path: PathLike) -> None
         blocks = _blocks(recording, patches, "int32", lambda samples: _integers(samples, bits))
     else:
         blocks = (_integers(block, bits) for block in _blocks(recording, patches, "float64", lambda samples: samples))
-    _write(Path(path), blocks, recording, form, subtype)
+    _write(Path(path), blocks, recording, form, subtype, comments)
 
 
 def to_output(patches: Sequence[Patch], sample: int) -> int:
@@ -346,7 +349,10 @@ def _subtype(recording: Recording, form: str) -> str:
     return next(fitting, soundfile.default_subtype(form) or "")
 
 
-def _write(path: Path, blocks: Iterator[_Exact], recording: Recording, form: str, subtype: str) -> None:
+def _write(
+    path: Path, blocks: Iterator[_Exact], recording: Recording, form: str, subtype: str,
+    comments: Mapping[str, str] | None,
+) -> None:  # fmt: skip
     rate, channels = recording.sample_rate, recording.channels
     with io.replacing(path) as part, open(part, "wb+") as handle:
         try:
@@ -355,6 +361,7 @@ def _write(path: Path, blocks: Iterator[_Exact], recording: Recording, form: str
             what = f"{form} cannot hold {channels} channels at {rate} Hz"
             raise UserError(f"{path}: {what}; use .wav or .flac") from error
         with file:
+            io.say(file, comments)
             for block in blocks:
                 file.write(block)
 

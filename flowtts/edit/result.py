@@ -10,6 +10,7 @@ from typing import Any
 
 from flowtts.edit.recording import Patch, Recording, render
 from flowtts.edit.recording import save as save_recording
+from flowtts.provenance.metadata import comments
 from flowtts.speech import Candidate, write_json
 from flowtts.types import Audio, PathLike, Word
 
@@ -130,7 +131,8 @@ class Edited:
             UserError: the path cannot be written or its suffix is no audio format.
         """
         target = Path(path)
-        save_recording(self.recording, self.patches, target)
+        said = comments(str(self.settings["verb"]), str(self.settings["model"])) if self.settings.get("tag") else None
+        save_recording(self.recording, self.patches, target, said)
         if sidecar:
             write_json(target.with_suffix(".json"), self.info(target))
         return target

@@ -45,6 +45,6 @@ def settings(
     """
     return {
         "verb": verb, **own, "recording": describe(source, recording), "model": studio.model,
-        "model_hash": studio.hash, "vocoder": studio.vocoder.name, "engine": studio.engine,
+        "model_hash": studio.hash, "vocoder": studio.vocoder.name, "engine": studio.engine, "tag": studio.tag,
         **request.settings(), "flowtts": __version__,
     }  # fmt: skip

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from flowtts.edit.canvas import SILENCE, Layout
 from flowtts.edit.window import Window
+from flowtts.provenance.tag import embed
 from flowtts.request import derive
 from flowtts.tasks import Infilling
 from flowtts.text import FrontEnd
-from flowtts.types import MelSpec, Recipe, Samples, Sampling, Utterance, Vocoder
+from flowtts.types import Audio, MelSpec, Recipe, Samples, Sampling, Utterance, Vocoder
 
 CONTEXT = 14.0
 """Seconds: most that one call of the model sees, so that memory does not grow with the recording."""
@@ -45,6 +46,7 @@ class Studio:
         model: name of the recipe, for the sidecar.
         hash: of its weights.
         engine: that it computes with, for the sidecar.
+        tag: whether what it makes carries the tag of ``flowtts.provenance``.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Studio:
     model: str
     hash: str
     engine: str = "eager"
+    tag: bool = False
 
     def sound(self, features: Tensor, gain: float) -> Samples:
         """(T, C) features to (T * hop_length,) samples at the level of a recording that ``gain`` was applied to."""
@@ -66,7 +69,7 @@ class Studio:
             hop = self.spec.hop_length
             made.append(samples[(start - low) * hop :][: (min(len(features), start + _BLOCK) - start) * hop])
         joined: Samples = (np.concatenate(made) / np.float32(gain)).astype(np.float32)
-        return joined
+        return embed(Audio(joined, self.spec.sample_rate)).samples if self.tag else joined
 
 
 @dataclass(frozen=True, eq=False)

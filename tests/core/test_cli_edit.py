@@ -58,11 +58,11 @@ class Pipeline:
     """Records what it is asked for."""
 
     def __init__(self) -> None:
-        self.loaded: list[tuple[str, ...]] = []
+        self.loaded: list[tuple[str | bool, ...]] = []
         self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
-    def load(self, model: str, vocoder: str, device: str, engine: str) -> Pipeline:
-        self.loaded.append((model, vocoder, device, engine))
+    def load(self, model: str, vocoder: str, device: str, engine: str, tag: bool) -> Pipeline:
+        self.loaded.append((model, vocoder, device, engine, tag))
         return self
 
     def _made(self, verb: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Made:
@@ -136,7 +136,7 @@ def test_each_verb_asks_its_method_and_names_its_output(
     pipeline: Pipeline, verb: str, words: Sequence[str], asked: tuple[Any, ...], options: dict[str, Any], done: str
 ) -> None:
     assert cli.main([verb, "in.wav", "--text", SAID, *words]) == 0
-    assert pipeline.loaded == [("voicebox", "vocos", "auto", "auto")]
+    assert pipeline.loaded == [("voicebox", "vocos", "auto", "auto", True)]
     method = "continue_" if verb == "continue" else verb
     assert pipeline.asked == [(method, (Path("in.wav"), *asked), {"seed": 0, "best_of": 1, "rank": "wer", **options})]
     assert names() == [f"in.{done}.json", f"in.{done}.wav"]
@@ -152,10 +152,10 @@ def test_common_options_reach_the_pipeline(pipeline: Pipeline, verb: str) -> Non
     common = (
         "--model", "M", "--vocoder", "V", "--device", "cpu", "--seed", "5", "--steps", "4", "--solver", "heun",
         "--grid", "sway", "--guidance", "2", "--best-of", "3", "--rank", "boundary", "--lexicon", "own.txt",
-        "--engine", "int8", "--no-sidecar", "-o", "new/a.flac",
+        "--engine", "int8", "--no-tag", "--no-sidecar", "-o", "new/a.flac",
     )  # fmt: skip
     assert cli.main([verb, "in.wav", "--text", SAID, *own, *common]) == 0
-    assert pipeline.loaded == [("M", "V", "cpu", "int8")]
+    assert pipeline.loaded == [("M", "V", "cpu", "int8", False)]
     options = pipeline.asked[0][2]
     wanted = {
         "seed": 5, "steps": 4, "solver": "heun", "grid": "sway", "guidance": "2", "best_of": 3, "rank": "boundary",
