@@ -37,24 +37,32 @@ def checkpoint(option: str) -> Path:
 
 @dataclass(frozen=True)
 class Whisper:
-    """Greedy decoding at temperature 0 without fallback, so that a transcript is reproducible.
+    """Decoding at temperature 0 without fallback, so that a transcript is reproducible: greedy, or with a beam.
 
     Attributes:
         option: a size ("base.en", "large-v3", ...) in Whisper's cache, or a path.
         device: where it runs.
+        beam: hypotheses kept; None for greedy decoding.
+
+    Raises:
+        UserError: ``beam`` is no such number, there is no such checkpoint, or the extra "whisper" is missing.
     """
 
     option: str = DEFAULT_SIZE
     device: str = "cpu"
+    beam: int | None = None
 
     def __post_init__(self) -> None:
+        if self.beam is not None and self.beam < 1:
+            raise UserError(f"Whisper cannot keep {self.beam} hypotheses; beam must be 1 or more")
         require("whisper", "whisper")
         checkpoint(self.option)
 
     @property
     def backend(self) -> str:
         """The package, its version and the checkpoint."""
-        return f"openai-whisper {version('openai-whisper')} ({checkpoint(self.option).stem})"
+        kept = "" if self.beam is None else f", beam {self.beam}"
+        return f"openai-whisper {version('openai-whisper')} ({checkpoint(self.option).stem}{kept})"
 
     def open(self, texts: Sequence[str]) -> Callable[[Audio], str]:
         """Load the model.
@@ -78,6 +86,7 @@ class Whisper:
                 samples,
                 language="en",
                 temperature=0.0,
+                beam_size=self.beam,
                 condition_on_previous_text=False,
                 fp16=self.device != "cpu",
             )

@@ -101,7 +101,7 @@ class DurationError:
         errors = {key: _error(*pair) for key, pair in pairs.items()}
         phones = {key: float(len(made)) for key, (made, _) in pairs.items()}
         interval = ratio_interval([errors[key] * phones[key] for key in errors], list(phones.values()))
-        return replace(score(interval, errors, dropped, self.times.backend), weights=phones)
+        return score(interval, errors, dropped, self.times.backend, weights=phones)
 
 
 @dataclass(eq=False)

@@ -48,8 +48,10 @@ def info(name: str) -> dict[str, Any]:
     plain = name.removesuffix("-closed")
     label, unit, better, rate, paper = TABLE[plain]
     closed = " (closed)" if plain != name else ""
+    # The largest difference of a set is no mean of those of its edits.
+    level = "set" if plain == "untouched" else "item"
     return {
-        "label": label + closed, "unit": unit, "higher_is_better": better, "rate": rate, "level": "item", "paper": paper
+        "label": label + closed, "unit": unit, "higher_is_better": better, "rate": rate, "level": level, "paper": paper
     }  # fmt: skip
 
 

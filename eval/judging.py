@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import numpy as np
 from flowtts.audio.io import resample
 from flowtts.types import Audio, Item, Samples, Score
 
-from .bootstrap import Interval
+from .bootstrap import Interval, ratio_interval
 
 JUDGED_RATE = 16_000
 """Hz at which recognisers, speaker encoders and wide-band PESQ listen. Anything else is resampled; below this rate
@@ -18,6 +19,9 @@ nothing above half of the recording's own rate exists to be judged, and the repo
 
 SHORTEST = 0.1
 """Seconds below which a recording shows no voice."""
+
+NO_NUMBER = "the judge gave no number"
+"""Why an item is dropped whose value is NaN or infinite."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a metric's name, the items done and the items in all."""
@@ -85,16 +89,26 @@ def score(
     weights: Mapping[str, float] | None = None,
     heard: Mapping[str, str] | None = None,
 ) -> Score:
-    """A score of ``values`` by item; see ``flowtts.types.Score``."""
+    """A score of ``values`` by item; see ``flowtts.types.Score``.
+
+    Values that are no finite numbers are dropped, and ``interval``, which they have spoilt, is that of the others.
+    """
+    weights = weights or {}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    if len(finite) < len(values):
+        dropped = {**dropped, **{name: NO_NUMBER for name in values if name not in finite}}
+        weights = {name: weight for name, weight in weights.items() if name in finite}
+        counts = [weights.get(name, 1.0) for name in finite]
+        interval = ratio_interval([value * n for value, n in zip(finite.values(), counts, strict=True)], counts)
     return Score(
         value=interval.value,
         low=interval.low,
         high=interval.high,
         backend=backend,
         sample_rate=sample_rate,
-        count=len(values),
+        count=len(finite),
         dropped=dict(dropped),
-        items=dict(values),
-        weights=dict(weights or {}),
+        items=finite,
+        weights=dict(weights),
         heard=dict(heard or {}),
     )

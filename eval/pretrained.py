@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,23 @@ def check(name: str) -> None:
         UserError: as ``load``.
     """
     load("AutoConfig", name)
+
+
+def place(name: str) -> Path:
+    """The folder of a model: as given, or the revision in the Hugging Face cache.
+
+    Raises:
+        UserError: the extra "hf" is missing, or there is no such model.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        cached = require("huggingface_hub", "hf").try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no such name can be
+        cached = None
+    if not isinstance(cached, str):
+        raise UserError(f"{name}: no model of this name on this machine; give a folder made by save_pretrained")
+    return Path(cached).parent
 
 
 def embedder(kind: str, name: str, device: str, vector: Callable[[Any, Tensor], Tensor]) -> Callable[[Samples], Tensor]:

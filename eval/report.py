@@ -11,12 +11,11 @@ from flowtts.types import Item, Metric, PathLike, Score, UserError
 
 from .judging import JUDGED_RATE, Context, item_names
 from .manifest import read_manifest
-from .metrics import load_all
+from .metrics import Asked, Wanted, load_all
+from .table import METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_PERCENT = ("wer", "cer")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Report:
         """A JSON object: items, dropped, low_rate, metrics {name: …}; null where nothing was judged.
 
         Args:
-            per_item: whether to add the value of every item.
+            per_item: whether to add the value of every item, and where there are such, weights and what was heard.
         """
         return {
             "items": self.items,
@@ -67,6 +66,7 @@ class Report:
         }
         if per_item:
             found["items"] = {item: _number(value) for item, value in score.items.items()}
+            found |= {key: dict(held) for key, held in (("weights", score.weights), ("heard", score.heard)) if held}
         return found
 
     def table(self) -> Table:
@@ -94,13 +94,13 @@ class Report:
 
 
 def evaluate(
-    source: PathLike | Sequence[Item], metrics: Sequence[str | Metric], context: Context | None = None
+    source: PathLike | Sequence[Item], metrics: Sequence[Asked | Metric], context: Context | None = None
 ) -> Report:
     """Judge a set by several metrics, one after the other so that only one judge is in memory.
 
     Args:
         source: a manifest (see ``read_manifest``) or the items.
-        metrics: names (see ``metrics.load_all``) or metrics.
+        metrics: whatever ``metrics.load_all`` takes, or metrics.
         context: what named metrics need beyond the items; a manifest's timings are added.
 
     Raises:
@@ -115,8 +115,8 @@ def evaluate(
         context = replace(context, took={**manifest.took, **context.took})
     if not items or not metrics:
         raise UserError("nothing to evaluate; give at least one recording and one metric")
-    named = iter(load_all([metric for metric in metrics if isinstance(metric, str)], context))
-    judges = [next(named) if isinstance(metric, str) else metric for metric in metrics]
+    named = iter(load_all([metric for metric in metrics if isinstance(metric, (str, Mapping, Wanted))], context))
+    judges = [next(named) if isinstance(metric, (str, Mapping, Wanted)) else metric for metric in metrics]
     rates = {name: item.audio.sample_rate for name, item in zip(item_names(items), items, strict=True)}
     return Report(
         items=len(items),
@@ -133,4 +133,4 @@ def _number(value: float) -> float | None:
 def _shown(name: str, value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{100 * value:.1f} %" if name.split("-")[0] in _PERCENT else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if name in METRICS and METRICS[name].rate else f"{value:.3f}"

@@ -45,7 +45,7 @@ class RealTimeFactor:
         factors = {name: took[name] / lasts[name] for name in took}
         rates = {item.audio.sample_rate for item in items}
         backend = f"wall clock ({platform.machine()}, Python {platform.python_version()})"
-        return score(interval, factors, dropped, backend, min(rates) if rates else 0)
+        return score(interval, factors, dropped, backend, min(rates) if rates else 0, lasts)
 
 
 def measure(

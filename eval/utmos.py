@@ -26,8 +26,6 @@ from .judging import Progress, UnjudgeableError, item_names, judged, no_progress
 
 FILE = "utmos22_strong_step7459_v1.pt"
 EMBEDDING, HIDDEN, PROJECTED = 128, 512, 2048
-SHORTEST = 0.4
-"""Seconds; wav2vec 2.0 needs a few frames."""
 
 NAMES: Names = (
     (r"^wav2vec2\.feature_extractor\.conv_layers\.(\d+)\.0\.", r"wav2vec2.feature_extractor.conv_layers.\1.conv."),
@@ -138,8 +136,6 @@ class Utmos:
             self.progress(self.name, done, len(items))
             try:
                 samples = judged(item.audio)
-                if item.audio.seconds < SHORTEST:
-                    raise UnjudgeableError(f"UTMOS judges at least {SHORTEST} s")
             except UnjudgeableError as error:
                 dropped[name] = str(error)
                 continue

@@ -2,7 +2,7 @@
 
 Spread spectrum by multiplication: tiles of 24 ms by 125 Hz become a decibel louder or softer as a pseudo-random pattern
 of ±1 has it, which repeats every 1.25 s. The change is a share of what sounds there, so that the sound masks it, and it
-survives what keeps spectra: other levels and rates, codecs, noise, cuts. It does not survive another tempo or pitch.
+survives what keeps spectra: other levels and rates, codecs, noise, cuts. Another tempo or pitch destroys it.
 
 Each bit of the pattern is a chip up and a chip down, so that it leaves no trace in averages, and whatever is slower
 than chips, as speech mostly is, can be filtered out before the pattern is looked for.

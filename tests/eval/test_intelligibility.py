@@ -77,6 +77,29 @@ def test_word_and_character_rates_listen_once() -> None:
     assert len(script.opened) == 1
 
 
+def test_items_weigh_as_much_as_their_texts_and_say_what_was_heard() -> None:
+    items, script = items_of(("The cat!", "the bat"), ("a", "a"), ("...", "hm"), ("two words", ""))
+    transcripts = Transcripts(script)
+    words, characters = ErrorRate("wer", transcripts)(items), ErrorRate("cer", transcripts, "character")(items)
+    assert words.weights == {"i0": 2, "i1": 1, "i3": 2}
+    assert characters.weights == {"i0": 7, "i1": 1, "i3": 9}
+    assert words.heard == characters.heard == {"i0": "the bat", "i1": "a", "i3": ""}
+    for found in (words, characters):
+        total = sum(found.items[name] * weight for name, weight in found.weights.items())
+        assert found.value == pytest.approx(total / sum(found.weights.values()))
+
+
+def test_texts_that_are_known_stay_the_same_whatever_is_judged() -> None:
+    items, script = items_of(("the cat", "the bat"), ("a dog", "a dog"))
+    metric = ErrorRate("wer", Transcripts(script, known=("the cat", "a dog", "an owl")))
+    metric(items[:1])
+    metric(items)
+    # What was heard for one part counts in the next.
+    assert script.opened == [("the cat", "a dog", "an owl")] * 2
+    assert metric(items).items == {"i0": 0.5, "i1": 0.0}
+    assert len(script.opened) == 2
+
+
 def test_other_texts_are_heard_anew() -> None:
     items, script = items_of(("the cat", "the bat"), ("a dog", "a dog"))
     metric = ErrorRate("wer", Transcripts(script))

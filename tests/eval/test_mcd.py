@@ -158,7 +158,7 @@ def test_slower_speech_is_close_and_other_speech_is_not() -> None:
     spectra = pyworld.cheaptrick(sound, f0, times, 16_000)
     breath = pyworld.d4c(sound, f0, times, 16_000)
 
-    def spoken(frames: Array) -> Audio:
+    def spoken(frames: NDArray[Any]) -> Audio:
         at = np.round(frames).astype(int)
         made = pyworld.synthesize(f0[at], spectra[at], breath[at], 16_000)
         return Audio(made.astype("f4"), 16_000)

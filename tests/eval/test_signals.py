@@ -81,6 +81,7 @@ def test_rtf_is_total_over_total(noise: Callable[[float, int], Audio]) -> None:
     found = load("rtf", Context(took={"a": 0.5, "b": 0.5}))(items)
     assert found.value == pytest.approx(0.25)
     assert found.items == {"a": pytest.approx(0.5), "b": pytest.approx(1 / 6)}
+    assert found.weights == {"a": 1.0, "b": 3.0}
     assert found.dropped == {"c": "it has no timing"}
     assert found.sample_rate == 24_000
     with pytest.raises(UserError, match="took"):
