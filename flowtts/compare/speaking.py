@@ -101,7 +101,7 @@ def _model(speaking: Speaking) -> Callable[[Cell], Made]:
         target = speaking.prepare(cell)
         made = tts.say(said.asked.text, voice=said.voice, voice_text=said.voice_text, seed=cell.seed, **options)
         made.save(target, sidecar=False)
-        return target, {**_calls(made), "words": made.info()["words"], "engine": tts.engine}
+        return target, _about(made)
 
     def edit(cell: Cell) -> Made:
         said = cell.said
@@ -110,8 +110,7 @@ def _model(speaking: Speaking) -> Callable[[Cell], Made]:
         target = speaking.prepare(cell, said.voice.suffix if said.voice.suffix == ".wav" else ".flac")
         made = tts.edit(said.voice, said.voice_text, said.asked.text, seed=cell.seed, **options)
         made.save(target, sidecar=False)
-        info = made.info()
-        return target, {**_calls(made), "words": info["words"], "spans": info["spans"], "engine": tts.engine}
+        return target, _about(made)
 
     def make(cell: Cell) -> Made:
         return edit(cell) if cell.said.asked.task == "edit" else say(cell)
@@ -119,8 +118,14 @@ def _model(speaking: Speaking) -> Callable[[Cell], Made]:
     return make
 
 
-def _calls(made: Any) -> dict[str, Any]:
-    return {"nfe": made.nfe, "network_calls": made.network_calls, "seed": made.seed}
+def _about(made: Any) -> dict[str, Any]:
+    """What is kept of a ``Speech`` or ``Edited``; of its settings those that are the same for all prompts."""
+    info = made.info()
+    settings = {key: info[key] for key in (*OPTIONAL, "vocoder", "engine") if info.get(key) not in (None, "")}
+    return {
+        "nfe": made.nfe, "network_calls": made.network_calls, "words": info["words"], "spans": info.get("spans", []),
+        "settings": settings,
+    }  # fmt: skip
 
 
 def _copy(speaking: Speaking) -> Callable[[Cell], Made]:

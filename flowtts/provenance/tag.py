@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from flowtts.audio.io import resample
 from flowtts.types import Audio, Samples
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 KEY = 1
 """Of the pattern that flowtts writes."""
@@ -235,7 +235,8 @@ def _whitened(levels: Array) -> Array:
 def _bell(seconds: float) -> Array:
     half = math.ceil(3 * seconds / _STEP)
     made = np.exp(-np.square(np.arange(-half, half + 1) * _STEP / seconds) / 2)
-    return made / made.sum()
+    whole: Array = made / made.sum()
+    return whole
 
 
 def _box(size: int) -> Array:
