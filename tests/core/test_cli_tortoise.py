@@ -55,7 +55,7 @@ def loaded() -> Callable[..., Pipeline]:
 
     def again(*words: str, **options: str) -> Pipeline:
         known = once(*words, **options)
-        return Pipeline(known.recipe, known.vocoder, known.name, known.hash)
+        return Pipeline(known.recipe, known.vocoder, known.name, known.hash, known.tag)
 
     return again
 

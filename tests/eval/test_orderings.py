@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowtts.audio.io import read
-from flowtts.eval.metrics import load, load_all
+from flowtts.eval.metrics import load
 from flowtts.types import Audio, Item
 from flowtts.voice import shipped
 

@@ -19,7 +19,7 @@ LISTENS: dict[str, Any] = {
 
 
 def whisper(path: Path) -> Path:
-    """A checkpoint of openai-whisper that hears nonsense."""
+    """A checkpoint of openai-whisper that hears nonsense, and other nonsense with a beam."""
     from whisper.model import ModelDimensions, Whisper
 
     dims = ModelDimensions(
@@ -27,8 +27,10 @@ def whisper(path: Path) -> Path:
         n_vocab=51864, n_text_ctx=16, n_text_state=8, n_text_head=1, n_text_layer=1,
     )  # fmt: skip
     with _seeded():
-        state = Whisper(dims).state_dict()
-    torch.save({"dims": vars(dims), "model_state_dict": state}, path)
+        network = Whisper(dims)
+        # The package leaves it uninitialised.
+        torch.nn.init.normal_(network.decoder.positional_embedding)
+    torch.save({"dims": vars(dims), "model_state_dict": network.state_dict()}, path)
     return path
 
 
