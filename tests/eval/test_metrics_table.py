@@ -360,7 +360,7 @@ def test_whisper_keeps_as_many_hypotheses_as_asked(tmp_path: Path) -> None:
         whisper: Any = require("whisper", "whisper")
     except UserError as error:
         pytest.skip(str(error))
-    path = tiny_judges.whisper(tmp_path / "tiny.pt")
+    path = tiny_judges.whisper(tmp_path)
     sound = part_of(CAPTAIN, 2.0)
     model = whisper.load_model(str(path))
     heard = {

@@ -26,7 +26,7 @@ def package(name: str, extra: str) -> object:
 
 def test_whisper_runs_from_a_file(tmp_path: Path) -> None:
     package("whisper", "whisper")
-    path = tiny_judges.whisper(tmp_path / "tiny.pt")
+    path = tiny_judges.whisper(tmp_path)
     metric = load(f"wer-whisper:{path}")
     first, second = (metric([Item(SOUND, "seven lanterns")]) for _ in range(2))
     assert first.count == 1

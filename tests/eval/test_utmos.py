@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import tiny_judges
 import torch
 from safetensors.torch import save_file
+from tiny_judges import UTMOS_HEADS, UTMOS_HIDDEN
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,66 +21,20 @@ from flowtts.published import rename
 from flowtts.types import Audio, Item, UserError
 from flowtts.voice import shipped
 
-transformers: Any = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
-KERNELS = (10, 3, 3, 3, 3, 2, 2)
-
-
-def published(
-    width: int = 768, inner: int = 3072, layers: int = 12, channels: int = 512, reach: int = 128, groups: int = 16,
-    hidden: int = 512,
-) -> dict[str, tuple[int, ...]]:  # fmt: skip
-    """Names and shapes of the published file, as its own network has them (tarepan/SpeechMOS v1.2.0)."""
-
-    def pair(name: str, out: int, *rest: int) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.weight": (out, *rest), f"{name}.bias": (out,)}
-
-    found: dict[str, tuple[int, ...]] = {"domain_emb": (1, 128), "judge_emb": (1, 128), "wav2vec2.mask_emb": (width,)}
-    for number, kernel in enumerate(KERNELS):
-        found[f"wav2vec2.feature_extractor.conv_layers.{number}.0.weight"] = channels, channels if number else 1, kernel
-    found |= pair("wav2vec2.feature_extractor.conv_layers.0.2", channels)
-    found |= pair("wav2vec2.layer_norm", channels) | pair("wav2vec2.post_extract_proj", width, channels)
-    found |= {"wav2vec2.encoder.pos_conv.0.bias": (width,), "wav2vec2.encoder.pos_conv.0.weight_g": (1, 1, reach)}
-    found |= {"wav2vec2.encoder.pos_conv.0.weight_v": (width, width // groups, reach)}
-    found |= pair("wav2vec2.encoder.layer_norm", width)
-    for number in range(layers):
-        at = f"wav2vec2.encoder.layers.{number}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            found |= pair(f"{at}.self_attn.{name}", width, width)
-        found |= pair(f"{at}.fc1", inner, width) | pair(f"{at}.fc2", width, inner)
-        found |= pair(f"{at}.self_attn_layer_norm", width) | pair(f"{at}.final_layer_norm", width)
-    for way in ("", "_reverse"):
-        found |= {
-            f"blstm.weight_ih_l0{way}": (4 * hidden, width + 256),
-            f"blstm.weight_hh_l0{way}": (4 * hidden, hidden),
-        }
-        found |= {f"blstm.bias_ih_l0{way}": (4 * hidden,), f"blstm.bias_hh_l0{way}": (4 * hidden,)}
-    return found | pair("projection.0", 2048, 2 * hidden) | pair("projection.2", 1, 2048)
-
-
-HEADS, HIDDEN = 2, 6
-TINY = published(width=8, inner=12, layers=2, channels=6, reach=4, groups=2, hidden=HIDDEN)
-
-
-def tiny_network() -> UtmosNetwork:
-    config = transformers.Wav2Vec2Config(
-        hidden_size=8, num_hidden_layers=2, num_attention_heads=HEADS, intermediate_size=12, conv_dim=(6,) * 7,
-        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
-    return UtmosNetwork(config, HIDDEN)
 
 
 @pytest.fixture
-def weights(rng: torch.Generator) -> dict[str, Tensor]:
-    """Random ones by published name, large enough that every part of the network matters."""
-    return {name: 0.5 * torch.randn(shape, generator=rng) for name, shape in TINY.items()}
+def weights() -> dict[str, Tensor]:
+    return tiny_judges.utmos_weights()
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of weights are of the tiny network."""
-    monkeypatch.setattr(utmos, "UtmosNetwork", tiny_network)
+    monkeypatch.setattr(utmos, "UtmosNetwork", tiny_judges.utmos_network)
 
 
 def opinion(state: dict[str, Tensor], samples: Tensor) -> float:
@@ -110,9 +65,9 @@ def opinion(state: dict[str, Tensor], samples: Tensor) -> float:
     moved = F.conv1d(x.T, kernel, w["encoder.pos_conv.0.bias"], padding=2, groups=2)[:, :-1]
     x = norm(x + gelu(moved).T, "encoder.layer_norm")
     for at in ("encoder.layers.0", "encoder.layers.1"):
-        q, k, v = (linear(x, f"{at}.self_attn.{one}_proj").chunk(HEADS, 1) for one in "qkv")
+        q, k, v = (linear(x, f"{at}.self_attn.{one}_proj").chunk(UTMOS_HEADS, 1) for one in "qkv")
         heads = [
-            torch.softmax(q[i] @ k[i].T / q[i].shape[1] ** 0.5, 1) @ v[i] for i in range(HEADS)
+            torch.softmax(q[i] @ k[i].T / q[i].shape[1] ** 0.5, 1) @ v[i] for i in range(UTMOS_HEADS)
         ]  # fmt: skip
         x = norm(x + linear(torch.cat(heads, 1), f"{at}.self_attn.out_proj"), f"{at}.self_attn_layer_norm")
         x = norm(x + linear(gelu(linear(x, f"{at}.fc1")), f"{at}.fc2"), f"{at}.final_layer_norm")
@@ -122,7 +77,7 @@ def opinion(state: dict[str, Tensor], samples: Tensor) -> float:
 
 
 def _lstm(x: Tensor, w: dict[str, Tensor], way: str) -> Tensor:
-    h = c = torch.zeros(HIDDEN, dtype=torch.float64)
+    h = c = torch.zeros(UTMOS_HIDDEN, dtype=torch.float64)
     states = []
     for frame in x:
         into = w[f"blstm.weight_ih_l0{way}"] @ frame + w[f"blstm.bias_ih_l0{way}"]
@@ -135,7 +90,7 @@ def _lstm(x: Tensor, w: dict[str, Tensor], way: str) -> Tensor:
 
 def test_the_published_file_is_the_whole_network() -> None:
     with torch.device("meta"):
-        state = {name: torch.empty(shape) for name, shape in published().items()}
+        state = {name: torch.empty(shape) for name, shape in tiny_judges.utmos_shapes().items()}
         network = UtmosNetwork()
     assert len(state) == 225
     ours = {name: weight.shape for name, weight in rename(state, NAMES, FILE).items()}
