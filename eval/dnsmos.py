@@ -23,10 +23,10 @@ PARTS = tuple(KEYS)
 class Dnsmos:
     """Mean of a predicted opinion score, about 1 to 5, without a reference.
 
-    It was trained on noisy speech and what noise suppressors made of it: it hears noise and artefacts. It does not rank
-    how natural voices are: of the shipped ones those of flite score 2.7, 2.9 and 3.2, people 2.8, 3.3 and 3.4. Recordings
-    shorter than 9 s are repeated to that length, and of longer ones 9 s are judged every second, as the published script
-    does.
+    It was trained on noisy speech and what noise suppressors made of it: it hears noise and artefacts. It does not
+    rank how natural voices are: of the shipped ones those of flite score 2.7, 2.9 and 3.2, people 2.8, 3.3 and 3.4.
+    Recordings shorter than 9 s are repeated to that length, and of longer ones 9 s are judged every second, as the
+    published script does.
 
     Attributes:
         part: one of ``PARTS``.

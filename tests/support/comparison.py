@@ -27,9 +27,8 @@ def tone(path: Path, hertz: float, seconds: float = 0.4) -> None:
 
 
 def figure(value: float | None, width: float = 0.02) -> dict[str, float | None]:
-    return {
-        "value": value, "low": None if value is None else value - width, "high": None if value is None else value + width
-    }  # fmt: skip
+    low, high = (None, None) if value is None else (value - width, value + width)
+    return {"value": value, "low": low, "high": high}
 
 
 def prompts(folder: Path) -> list[dict[str, Any]]:
