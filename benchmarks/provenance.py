@@ -10,7 +10,7 @@ PESQ compares tagged and untagged sound. Writes provenance.json and provenance.m
 from __future__ import annotations
 
 import argparse
-import io
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ def through(form: str, subtype: str, **how: Any) -> Callable[[Audio], Audio]:
     """A codec of libsndfile."""
 
     def made(audio: Audio) -> Audio:
-        held = io.BytesIO()
-        soundfile.write(held, audio.samples, audio.sample_rate, format=form, subtype=subtype, **how)
-        held.seek(0)
-        samples, rate = soundfile.read(held, dtype="float32")
-        return resample(Audio(samples, int(rate)), RATE)
+        # Not in memory: there libsndfile 1.2.2 reads MP3 only sometimes.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"coded.{form.lower()}"
+            soundfile.write(path, audio.samples, audio.sample_rate, format=form, subtype=subtype, **how)
+            return resample(read(path), RATE)
 
     return made
 

@@ -16,6 +16,9 @@ from flowtts.types import Audio, PathLike, UserError
 SOUNDS: tuple[str, ...] = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 """Suffixes by which recordings are told from other files in a folder."""
 
+TEXTED: tuple[str, ...] = ("WAV", "WAVEX", "RF64", "AIFF", "CAF", "FLAC", "OGG", "MP3")
+"""Formats, by libsndfile's names, whose files hold text fields."""
+
 
 def read(path: PathLike) -> Audio:
     """Read a sound file of any format, rate and number of channels that libsndfile knows.
@@ -52,7 +55,7 @@ def write(
         path: where; ``.wav``, ``.flac``, ``.ogg``, ``.mp3`` and whatever else libsndfile writes.
         audio: what; samples beyond [-1, 1] are clipped by integer subtypes.
         subtype: libsndfile's name of the encoding; formats that cannot hold it (OGG, MP3) use their own.
-        comments: text fields: title, artist, software, comment, license ...
+        comments: text fields: title, artist, software, comment, license … Left out where the format has none.
 
     Raises:
         UserError: the suffix names no known format, or the folder is missing or not writable.
@@ -74,7 +77,9 @@ def write(
 
 
 def say(file: soundfile.SoundFile, comments: Mapping[str, str] | None) -> None:
-    """Write text fields into a file, before its samples."""
+    """Write text fields into a file, before its samples; nothing if its format has none."""
+    if file.format not in TEXTED:
+        return
     for field, text in (comments or {}).items():
         setattr(file, field, text)
 

@@ -29,7 +29,7 @@ def comments(verb: str, model: str) -> dict[str, str]:
 
 
 def read_comments(path: PathLike) -> dict[str, str]:
-    """All text fields of a file.
+    """All text fields of a file that hold something.
 
     Raises:
         UserError: it cannot be read as sound.
@@ -39,4 +39,5 @@ def read_comments(path: PathLike) -> dict[str, str]:
             found: dict[str, str] = file.copy_metadata()
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read as sound ({' '.join(str(error).split())})") from error
-    return found
+    # Encoders of MP3 write the fields that nobody filled as well.
+    return {field: text for field, text in found.items() if text}

@@ -91,6 +91,8 @@ class Found:
 def embed(audio: Audio, *, key: int = KEY, strength: float = STRENGTH) -> Audio:
     """The sound with the tag in it, as long as it was; silence stays silence. The same sound gives the same samples.
 
+    What would pass full scale, and did not before, makes the whole softer by as much, so that nothing is clipped.
+
     Args:
         audio: of any rate of 8 kHz or more; each channel gets the same pattern.
         key: of the pattern; ``detect`` looks for ``KEY`` alone.
@@ -98,6 +100,10 @@ def embed(audio: Audio, *, key: int = KEY, strength: float = STRENGTH) -> Audio:
     """
     samples = audio.samples if audio.samples.ndim == 2 else audio.samples[:, None]
     tagged = np.stack([_tagged(channel, audio.sample_rate, key, strength) for channel in samples.T], 1)
+    most, peak = max(1.0, float(np.abs(samples).max(initial=0.0))), float(np.abs(tagged).max(initial=0.0))
+    if peak > most:
+        # Rounding may land one step above.
+        tagged = (tagged * (most / peak)).clip(-most, most).astype(np.float32)
     return replace(audio, samples=np.ascontiguousarray(tagged if audio.samples.ndim == 2 else tagged[:, 0]))
 
 
