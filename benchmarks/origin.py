@@ -18,7 +18,7 @@ checkpoint, on the training speakers, without whole families of generators (``FA
 judges the testing speakers: what the checkpoint was fitted without, or everything if that is nothing. ``report`` prints
 the tables.
 
-Every step goes on where it was broken off; what is there is not made again.
+Every step but ``fit`` goes on where it was broken off; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ def train(out: Path, name: str, families: Sequence[str], steps: int, seed: int, 
     print("valid: " + ", ".join(f"{key} {found.shown()}" for key, found in figures.items()), file=sys.stderr)
     about = f"Fitted without: {', '.join(sorted(without)) or 'nothing held out'}\n"
     state = network.state_dict()
+    # Verdicts of an older network of that name.
+    (out / f"{name}.json").unlink(missing_ok=True)
     checkpoint.save(out / name, kind=KIND, config=config, state=state, readme=about, dtype=torch.float16)
 
 
