@@ -217,7 +217,7 @@ def test_an_identity_follows_weights_that_are_found_without_being_named(
     (tmp_path / "whisper" / "base.en.pt").write_bytes(b"one")
     one = identity("wer-whisper")
     assert none["weights"] is None and one != none
-    (tmp_path / "whisper" / "base.en.pt").write_bytes(b"two")
+    (tmp_path / "whisper" / "base.en.pt").write_bytes(b"three")
     assert identity("wer-whisper") != one
 
 
@@ -236,6 +236,7 @@ def test_an_identity_follows_the_files_of_a_folder(tmp_path: Path) -> None:
 # --- values that are no numbers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_dropped_and_the_others_are_judged(nothing: float) -> None:
     values = {"a": 1.0, "b": nothing, "c": 3.0}
@@ -283,6 +284,20 @@ def test_word_and_character_rates_are_those_of_jiwer() -> None:
     assert words.items["half"] > 0.3
     plain = found.as_json()["metrics"]["wer"]
     assert plain["heard"] == words.heard and plain["weights"] == {"right": 11, "half": 11}
+
+
+def test_a_closed_vocabulary_in_parts_knows_the_whole_set() -> None:
+    pytest.importorskip("jiwer")
+    half = part_of(CAPTAIN, 1.66)
+    items = [Item(CAPTAIN, TEXT, id="right"), Item(half, "A quiet owl was counted", id="wrong")]
+    whole = load("wer-closed")(items)
+    context = Context(texts=tuple(item.text for item in items))
+    parts = [load("wer-closed", context)([item]) for item in items]
+    assert {name: said for part in parts for name, said in part.heard.items()} == whole.heard
+    assert {name: value for part in parts for name, value in part.items.items()} == whole.items
+    assert whole.heard["wrong"].endswith("old captain counted")
+    # By itself it knows other words.
+    assert load("wer-closed")(items[1:]).heard["wrong"] != whole.heard["wrong"]
 
 
 def test_pesq_is_the_package_on_the_same_samples() -> None:
