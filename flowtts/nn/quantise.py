@@ -15,6 +15,13 @@ Update = Literal["ema", "gradient"]
 """How a codebook learns: from moving averages of what its codes stand for, or by its own loss."""
 
 
+Start = Literal["frames", "kmeans"]
+"""What a codebook begins as: random frames of the first batch, or their clusters (arXiv 2107.03312, section III-C)."""
+
+ITERATIONS = 10
+"""Of k-means."""
+
+
 @dataclass(frozen=True, eq=False)
 class Quantised:
     """What a codebook made of a batch.
@@ -63,6 +70,7 @@ class VectorQuantiser(nn.Module):
         decay: of the moving averages (arXiv 1711.00937, appendix A.1).
         commitment: beta, weight of the commitment loss (its equation 3).
         revive_after: batches; 0 for never.
+        start: see `Start`.
     """
 
     codebook: Tensor
@@ -73,10 +81,10 @@ class VectorQuantiser(nn.Module):
 
     def __init__(
         self, codes: int, width: int, update: Update = "ema", decay: float = 0.99, commitment: float = 0.25,
-        revive_after: int = 100,
+        revive_after: int = 100, start: Start = "frames",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.codes, self.update, self.decay = codes, update, decay
+        self.codes, self.update, self.decay, self.start = codes, update, decay, start
         self.commitment, self.revive_after = commitment, revive_after
         first = torch.randn(codes, width) / width**0.5
         if update == "gradient":
@@ -126,6 +134,8 @@ class VectorQuantiser(nn.Module):
         if bool(self.started):
             return
         frames = self._frames(x, mask, self.codes, rng)
+        if self.start == "kmeans":
+            frames = kmeans(x[mask].float(), frames)
         self._put(torch.ones(self.codes, dtype=torch.bool, device=x.device), frames)
         self.started.fill_(True)
 
@@ -166,3 +176,22 @@ class VectorQuantiser(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(frames, 0)
         return frames
+
+
+def kmeans(points: Tensor, centres: Tensor, iterations: int = ITERATIONS) -> Tensor:
+    """Lloyd's algorithm; a centre that nothing is nearest to stays where it is.
+
+    Args:
+        points: (N, W).
+        centres: (K, W) to begin with.
+        iterations: how often.
+
+    Returns:
+        (K, W) centres.
+    """
+    for _ in range(iterations):
+        nearest = torch.cdist(points, centres).argmin(1)
+        counts = torch.bincount(nearest, minlength=len(centres)).to(points.dtype)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
+    return centres
