@@ -1,4 +1,4 @@
-"""Residual vector quantisation (arXiv 2107.03312, section III-C): each codebook codes what the ones before left over."""
+"""Residual vector quantisation (arXiv 2107.03312, section III-C): a codebook codes what the ones before left over."""
 
 from __future__ import annotations
 
@@ -193,8 +193,8 @@ class Split:
 class SplitResidualQuantiser(nn.Module):
     """Two residual quantisers of the same input, each behind maps of its own, and the sum of both (arXiv 2410.00037).
 
-    The semantic one may learn to say what a teacher of speech says; as the acoustic one does not code what the other left
-    over, it need not make up for that.
+    The semantic one may learn to say what a teacher of speech says; as the acoustic one does not code what the other
+    left over, it need not make up for that.
 
     Args:
         width: D.

@@ -298,7 +298,7 @@ def test_outputs_of_the_branches_are_summed_and_codes_are_nested() -> None:
     with pytest.raises(ValueError, match="1 to 5 codebooks"):
         made.encode(x, 6)
     losses = [float(branch(x, mask, None).loss.detach()) for branch in (made.semantic, made.acoustic)]
-    assert float(found.loss) == pytest.approx((losses[0] + (K - 1) * losses[1]) / K, rel=1e-5)
+    assert float(found.loss.detach()) == pytest.approx((losses[0] + (K - 1) * losses[1]) / K, rel=1e-5)
 
 
 def test_distillation_is_one_less_the_cosine_and_teaches_the_semantic_branch_alone() -> None:
