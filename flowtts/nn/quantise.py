@@ -80,6 +80,7 @@ class VectorQuantiser(nn.Module):
         revive_after: batches after which a code that nothing was nearest to is dead; 0 for never.
         revive_below: moving average of a code's frames in a batch below which it is dead (2 in arXiv 2107.03312);
             0 for never. Wants a codebook of moving averages.
+        revive_share: the same as a share of what each code would have if all had as much (0.1 in Mimi).
         start: see `Start`.
         gradient: see `Gradient`.
         normalise: codes and frames are of unit length wherever they are compared, returned or learnt from, so that
@@ -94,15 +95,17 @@ class VectorQuantiser(nn.Module):
 
     def __init__(
         self, codes: int, width: int, update: Update = "ema", decay: float = 0.99, commitment: float = 0.25,
-        revive_after: int = 100, revive_below: float = 0.0, start: Start = "frames", gradient: Gradient = "straight",
-        normalise: bool = False,
+        revive_after: int = 100, revive_below: float = 0.0, revive_share: float = 0.0, start: Start = "frames",
+        gradient: Gradient = "straight", normalise: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if revive_below and update != "ema":
-            raise ValueError("revive_below needs a codebook of moving averages, which alone counts its frames")
+        if (revive_below or revive_share) and update != "ema":
+            raise ValueError(
+                "only a codebook of moving averages counts its frames: others revive_after so many batches"
+            )
         self.codes, self.update, self.decay, self.start = codes, update, decay, start
         self.commitment, self.revive_after, self.revive_below = commitment, revive_after, revive_below
-        self.gradient, self.normalise = gradient, normalise
+        self.revive_share, self.gradient, self.normalise = revive_share, gradient, normalise
         first = torch.randn(codes, width) / width**0.5
         if update == "gradient":
             self.codebook = nn.Parameter(first)
@@ -178,17 +181,21 @@ class VectorQuantiser(nn.Module):
         dead = torch.zeros_like(self.idle, dtype=torch.bool)
         if self.revive_after:
             dead |= self.idle >= self.revive_after
-        if self.revive_below:
-            dead |= self.counts < self.revive_below
+        if self.update == "ema":
+            dead |= self.counts < self._least()
         if rng is not None and bool(dead.any()):
             self._put(dead, self._frames(x, mask, int(dead.sum()), rng))
+
+    def _least(self) -> float:
+        """What a code must have in the moving average of counts to live."""
+        return max(self.revive_below, self.revive_share * float(self.counts.mean()))
 
     def _put(self, where: Tensor, frames: Tensor) -> None:
         """New vectors for the codes in ``where`` (K,), with the weight of one frame, or as much as lets them live."""
         self.codebook.data[where] = frames.to(self.codebook.dtype)
         self.idle[where] = 0
         if self.update == "ema":
-            weight = max(1.0, self.revive_below)
+            weight = max(1.0, self._least())
             self.counts[where] = weight
             self.sums[where] = weight * frames.to(self.sums.dtype)
 

@@ -47,13 +47,14 @@ class ResidualQuantiser(nn.Module):
         update: see ``VectorQuantiser``.
         gradient: see ``flowtts.nn.quantise.Gradient``.
         dropout: see above.
-        decay, commitment, revive_after, revive_below, start: of each codebook.
+        decay, commitment, revive_after, revive_below, revive_share, start: of each codebook.
     """
 
     def __init__(
         self, width: int, codebooks: int = 8, codes: int = 1024, *, space: int = 0, normalise: bool = False,
         update: Update = "ema", gradient: Gradient = "straight", dropout: float = 0.5, decay: float = 0.99,
-        commitment: float = 0.25, revive_after: int = 100, revive_below: float = 0.0, start: Start = "kmeans",
+        commitment: float = 0.25, revive_after: int = 100, revive_below: float = 0.0, revive_share: float = 0.0,
+        start: Start = "kmeans",
     ) -> None:  # fmt: skip
         super().__init__()
         if not 0 <= dropout <= 1 or codebooks < 1:
@@ -65,8 +66,9 @@ class ResidualQuantiser(nn.Module):
         self.levels = nn.ModuleList()
         for _ in range(codebooks):
             book = VectorQuantiser(
-                codes, space or width, update, decay, commitment, revive_after, revive_below, start, gradient, normalise
-            )
+                codes, space or width, update, decay, commitment, revive_after, revive_below, revive_share, start,
+                gradient, normalise,
+            )  # fmt: skip
             self.levels.append(Level(width, space, book))
 
     @property

@@ -176,15 +176,16 @@ def test_first_codes_are_different_frames() -> None:
     assert sorted(ids[0].tolist()) == list(range(N))
 
 
-def test_codes_whose_average_count_falls_below_the_threshold_revive() -> None:
-    made = VectorQuantiser(4, 2, decay=0.5, revive_after=0, revive_below=2.0)
+@pytest.mark.parametrize("limit", [{"revive_below": 2.0}, {"revive_share": 2.0 / 2.6125}])
+def test_codes_whose_average_count_falls_below_the_threshold_revive(limit: dict[str, Any]) -> None:
+    made = VectorQuantiser(4, 2, decay=0.5, revive_after=0, **limit)
     made.codebook.copy_(torch.tensor([[1.0, 0], [0, 10], [-10, 0], [0, -10]]))
     made.started.fill_(True)
     made.counts.copy_(torch.tensor([4.0, 5.0, 3.9, 2.0]))
     made.sums.copy_(made.codebook * made.counts[:, None])
     x = torch.tensor([1.0, 0]).expand(1, 6, 2) + 0.01 * torch.randn(1, 6, 2, generator=rng())
     made(x, torch.ones(1, 6, dtype=torch.bool), rng(1))
-    # Averages are now 5, 2.5, 1.95 and 1: the last two are dead, and begin with the threshold's weight.
+    # Averages are now 5, 2.5, 1.95 and 1, 2.6125 on average: the last two are dead, and begin with what lets them live.
     assert made.counts.tolist() == pytest.approx([5.0, 2.5, 2.0, 2.0])
     for code, lives in zip(made.codebook, (True, True, False, False), strict=True):
         assert ((x[0] - code).abs().amax(1).min() > 1e-6) == lives
