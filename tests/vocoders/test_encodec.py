@@ -305,10 +305,11 @@ def test_folding_weight_normalisation_changes_no_code() -> None:
 def test_training_reaches_every_weight_and_learns(normalise: bool) -> None:
     torch.manual_seed(0)
     network = EncodecNetwork(replace(TINY, normalise=normalise, revive_below=0.0))
-    x, rng = 0.5 * noise(4, 1, 60), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    tones = torch.tensor([0.2, 0.3, 0.4, 0.5])[:, None, None]
+    x, rng = 0.5 * torch.sin(tones * torch.arange(60)), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     errors = []
-    for step in range(15):
+    for step in range(40):
         made, coded = network(x, rng)
         assert made.shape == x.shape and coded.ids.shape == (4, 10, 5)
         error = (made - x).square().mean()
@@ -318,7 +319,7 @@ def test_training_reaches_every_weight_and_learns(normalise: bool) -> None:
             assert all(p.grad is not None and p.grad.any() for p in network.parameters())
         optimiser.step()
         errors.append(float(error.detach()))
-    assert errors[-1] < 0.95 * errors[0]
+    assert errors[-1] < 0.9 * errors[0]
 
 
 def test_a_loudness_of_its_own_does_not_change_codes() -> None:
