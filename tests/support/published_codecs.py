@@ -54,7 +54,27 @@ def model(kind: str, values: dict[str, Any]) -> Any:
                 weight.normal_(std=0.5)
             elif name.endswith(("cluster_usage", "cluster_size")):
                 weight.uniform_(0.5, 2.0)
+        if kind == "Encodec":
+            frames = made.encoder(noise(1, made.config.audio_channels, 600))[0].T
+            spread([layer.codebook.embed for layer in made.quantizer.layers], frames)
+        elif kind == "Mimi":
+            latents = made.encoder(noise(1, 1, 600))
+            latents = latents if isinstance(latents, Tensor) else latents.latents
+            for name in ("semantic", "acoustic"):
+                branch = getattr(made.quantizer, f"{name}_residual_vector_quantizer")
+                frames = latents if branch.input_proj is None else branch.input_proj(latents)
+                books = [layer.codebook for layer in branch.layers]
+                spread([book.embed_sum for book in books], frames[0].T)
+                for book in books:
+                    book.embed_sum.mul_(book.cluster_usage[:, None])
     return made.eval().requires_grad_(False)
+
+
+def spread(codebooks: list[Tensor], frames: Tensor) -> None:
+    """Codes among the frames (T, D) of a random network, which differ little: else all frames have one code."""
+    for number, book in enumerate(codebooks):
+        book.copy_(0.5**number * frames.std(0) * torch.randn(book.shape))
+    codebooks[0].add_(frames.mean(0))
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:

@@ -50,9 +50,10 @@ def pair(values: dict[str, Any] = published.MIMI) -> tuple[Any, MimiNetwork]:
 def alone(config: MimiConfig = TINY) -> MimiNetwork:
     torch.manual_seed(0)
     network = MimiNetwork(config).eval().requires_grad_(False)
+    frames = network.latents(noise(1, config.seanet.channels, 600))
     for branch in (network.quantiser.semantic, network.quantiser.acoustic):
-        for level in branch.quantiser.levels:
-            level.quantiser.codebook.normal_(std=0.3)
+        books = [level.quantiser.codebook for level in branch.quantiser.levels]
+        published.spread(books, branch.into(frames)[0])
     return network
 
 
@@ -64,7 +65,7 @@ def test_codes_and_sound_are_those_of_transformers(length: int) -> None:
         codes = theirs.encode(x, num_quantizers=codebooks).audio_codes  # (B, K, T)
         assert torch.equal(mine.encode(x, codebooks), codes.transpose(1, 2))
         sound = theirs.decode(codes).audio_values
-        torch.testing.assert_close(mine.decode(codes.transpose(1, 2)), sound, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.decode(codes.transpose(1, 2)), sound, atol=1e-5, rtol=1e-5)
     assert len(mine.encode(noise(1, 1, 360)).unique()) > 8, "codes say something"
 
 
@@ -83,7 +84,7 @@ def test_every_option_means_the_same(change: dict[str, Any]) -> None:
     codes = theirs.encode(x).audio_codes
     assert torch.equal(mine.encode(x), codes.transpose(1, 2))
     sound = theirs.decode(codes).audio_values
-    torch.testing.assert_close(mine.decode(codes.transpose(1, 2)), sound, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mine.decode(codes.transpose(1, 2)), sound, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_go_both_ways_strictly() -> None:
@@ -162,7 +163,7 @@ def test_a_folder_of_transformers_is_a_codec(tmp_path: Path) -> None:
     codes = theirs.encode(x[:, None], num_quantizers=3).audio_codes
     assert torch.equal(codec.encode(x), codes.transpose(1, 2))
     sound = theirs.decode(codes).audio_values[:, 0].clamp(-1, 1)
-    torch.testing.assert_close(codec.decode(codec.encode(x)), sound, atol=1e-5, rtol=0)
+    torch.testing.assert_close(codec.decode(codec.encode(x)), sound, atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="take 1 to 5 of them, not 8"):
         load_published(tmp_path, 8)
 
@@ -197,6 +198,7 @@ def test_pieces_of_any_length_are_the_whole(length: int) -> None:
     codec = NetworkCodec("mimi", alone(), 4)
     x = 0.3 * noise(2, length)
     codes = codec.encode(x)
+    assert length < 100 or len(codes.unique()) > 8, "codes say something"
     frames = -(-length // HOP)
     assert codes.shape == (2, frames, 4) and codec.latents(x).shape == (2, frames, 16)
     sound = codec.decode(codes)
@@ -206,7 +208,7 @@ def test_pieces_of_any_length_are_the_whole(length: int) -> None:
         sizes = [min(size, length - begin) for begin in range(0, length, size)]
         assert torch.equal(pieces(coder, x, sizes), codes)
         sizes = [min(size, frames - begin) for begin in range(0, frames, size)]
-        torch.testing.assert_close(pieces(decoder, codes, sizes), sound, atol=1e-5, rtol=0)
+        torch.testing.assert_close(pieces(decoder, codes, sizes), sound, atol=1e-5, rtol=1e-5)
 
 
 def test_latents_in_pieces_are_the_whole_and_little_is_remembered() -> None:
