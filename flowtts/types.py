@@ -146,6 +146,11 @@ class CodeSpec:
     codebooks: int
     codebook_size: int
 
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return round(self.sample_rate / self.frame_rate)
+
 
 Spec = MelSpec | CodeSpec
 

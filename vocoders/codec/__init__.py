@@ -1,0 +1,1 @@
+"""The codec that comes with flowtts: see ``network``."""
