@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from flowtts.types import CodeSpec
@@ -29,6 +30,8 @@ class Codec(Protocol):
     """Sound to codes and back; N samples are T = ceil(N / hop) frames, and T frames T * hop samples."""
 
     name: str
+    hash: str
+    """Of the weights, so that codes are read by what wrote them."""
 
     @property
     def spec(self) -> CodeSpec:
@@ -51,10 +54,18 @@ class Codec(Protocol):
         """(B, T, D), quantised or not -> (B, T * hop) samples in [-1, 1]."""
         ...
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) of latents of speech; 0 and 1 where they were not measured."""
+        ...
+
     def encoding(self) -> Pieces:
         """`encode` in pieces. Raises UserError if the codec hears what comes later."""
         ...
 
     def decoding(self) -> Pieces:
         """`decode` in pieces. Raises UserError if the codec hears what comes later."""
+        ...
+
+    def to(self, device: torch.device | str) -> Codec:
+        """Moves it."""
         ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,23 @@ from flowtts.types import PathLike, UserError
 
 Names = Sequence[tuple[str, str]]
 """What to replace in a published name, in this order: a regular expression, and what comes in its place."""
+
+
+def read_json(path: PathLike) -> dict[str, Any]:
+    """A file such as ``config.json``.
+
+    Raises:
+        UserError: it cannot be read, or holds no JSON object.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; fetch the published files again") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is not JSON of a configuration: fetch the published file again")
+    return values
 
 
 def tensors(held: Any, source: PathLike) -> Mapping[str, Tensor]:

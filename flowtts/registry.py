@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from flowtts import checkpoint
+from flowtts.codec import Codec
+from flowtts.published import read_json
 from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {
@@ -40,6 +42,17 @@ VOCODER_KINDS: Mapping[str, tuple[str, str]] = {
     "univnet": ("flowtts.vocoders.univnet", "UnivNetVocoder"),
 }
 """Kind of a checkpoint -> (module, class with ``load(folder)``) of the vocoder that reads it."""
+
+CODECS: Mapping[str, str | None] = {"codec": "codec-16k", "encodec": None, "mimi": None, "dac": None}
+"""Name -> shipped checkpoint, or None if it has none."""
+
+CODEC_KINDS: Mapping[str, str] = {
+    "codec": "flowtts.vocoders.codec",
+    "encodec": "flowtts.vocoders.encodec",
+    "mimi": "flowtts.vocoders.mimi",
+    "dac": "flowtts.vocoders.dac",
+}
+"""Kind of a checkpoint, or ``model_type`` of a folder of transformers' -> module with ``load(folder, codebooks)``."""
 
 TRAINERS: Mapping[str, str] = {
     "voicebox": "flowtts.recipes.voicebox.train",
@@ -135,6 +148,46 @@ def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device 
             f"the vocoder {name} does not fit: {_mismatch(vocoder.spec, spec)}; take one made for these features"
         )
     return vocoder
+
+
+def load_codec(name: PathLike, codebooks: int | None = None, device: torch.device | str = "cpu") -> Codec:
+    """A codec by its name or a folder.
+
+    Args:
+        name: one of ``codecs()``, a checkpoint folder, or a folder as transformers' ``save_pretrained`` writes it.
+        codebooks: the first so many are used; None for all.
+        device: where it computes.
+
+    Raises:
+        UserError: there is no such codec, or it has fewer codebooks.
+    """
+    folder = codec_folder(name)
+    codec: Codec = import_module(CODEC_KINDS[_codec_kind(folder)]).load(folder, codebooks)
+    return codec.to(device)
+
+
+def codec_folder(name: PathLike) -> Path:
+    """Where the weights of a codec lie.
+
+    Raises:
+        UserError: there is no such codec, or it needs weights that are not here.
+    """
+    if str(name) in CODECS and CODECS[str(name)] is None and not Path(name).is_dir():
+        raise UserError(
+            f"no weights of {name} come with flowtts: give a folder of published ones (flowtts pull {name})"
+        )
+    return _find(CODECS.get(str(name)) or name, "codec", CODECS)
+
+
+def _codec_kind(folder: Path) -> str:
+    """What kind of codec a folder holds, a checkpoint of ours or one of transformers'."""
+    if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
+        kind = str(read_json(folder / "config.json").get("model_type"))
+    else:
+        kind = str(checkpoint.read_header(folder)["kind"])
+    if kind not in CODEC_KINDS:
+        raise UserError(f"{folder} is of the kind {kind}, not {', '.join(CODEC_KINDS)}; choose a codec")
+    return kind
 
 
 def load_judge(name: str) -> Any:
@@ -260,6 +313,11 @@ def can(task: str) -> list[str]:
 def vocoders() -> list[str]:
     """Names of all vocoders."""
     return sorted(VOCODERS)
+
+
+def codecs() -> list[str]:
+    """Names of all codecs."""
+    return sorted(CODECS)
 
 
 def metrics() -> list[str]:

@@ -152,7 +152,39 @@ class CodeSpec:
         return round(self.sample_rate / self.frame_rate)
 
 
-Spec = MelSpec | CodeSpec
+@dataclass(frozen=True)
+class LatentSpec:
+    """What a codec's quantiser would read, as features: N samples are ceil(N / hop_length) frames.
+
+    Attributes:
+        codec: name of the checkpoint, or its folder.
+        hash: of its weights: latents of other weights mean something else.
+        sample_rate: Hz.
+        hop_length: samples per frame.
+        width: the C of (B, T, C).
+    """
+
+    codec: str = ""
+    hash: str = ""
+    sample_rate: int = 16_000
+    hop_length: int = 320
+    width: int = 64
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    @property
+    def channels(self) -> int:
+        """The C of (B, T, C)."""
+        return self.width
+
+
+FeatureSpec = MelSpec | LatentSpec
+"""Of continuous features (B, T, C), which recipes make and vocoders read."""
+
+Spec = MelSpec | LatentSpec | CodeSpec
 
 
 @dataclass(frozen=True)

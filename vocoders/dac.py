@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowtts import checkpoint
 from flowtts.codec import Pieces
 from flowtts.compat import require
 from flowtts.types import CodeSpec, PathLike, UserError
@@ -25,6 +26,7 @@ class DacCodec:
     Args:
         model: taken over and put into evaluation mode.
         codebooks: the first so many are used; None for all.
+        hash: of its weights.
 
     Raises:
         UserError: it has fewer.
@@ -32,10 +34,11 @@ class DacCodec:
 
     name = "dac"
 
-    def __init__(self, model: Any, codebooks: int | None = None) -> None:
+    def __init__(self, model: Any, codebooks: int | None = None, hash: str = "") -> None:
         most = model.config.n_codebooks
         if codebooks is not None and not 1 <= codebooks <= most:
             raise UserError(f"dac has {most} codebooks: take 1 to {most} of them, not {codebooks}")
+        self.hash = hash
         self.model = model.eval().requires_grad_(False)
         rate, hop = model.config.sampling_rate, model.config.hop_length
         self._spec = CodeSpec(rate, rate / hop, codebooks or most, model.config.codebook_size)
@@ -74,6 +77,11 @@ class DacCodec:
         missing = latents.shape[1] * self.spec.hop_length - samples.shape[-1]
         return F.pad(samples, (0, missing)).clamp(-1.0, 1.0)
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean 0 and deviation 1, each (D,): not measured."""
+        width = self.model.config.hidden_size
+        return torch.zeros(width), torch.ones(width)
+
     def encoding(self) -> Pieces:
         """There are none."""
         raise UserError("dac hears what comes later: it codes the whole, not pieces")
@@ -91,7 +99,7 @@ class DacCodec:
         return F.pad(samples, (0, -samples.shape[-1] % self.spec.hop_length))
 
 
-def load_published(folder: PathLike, codebooks: int | None = None) -> DacCodec:
+def load(folder: PathLike, codebooks: int | None = None) -> DacCodec:
     """A folder with ``config.json`` and ``model.safetensors`` as transformers' ``save_pretrained`` writes it.
 
     Raises:
@@ -102,4 +110,8 @@ def load_published(folder: PathLike, codebooks: int | None = None) -> DacCodec:
     if not (path / "model.safetensors").is_file():
         raise UserError(f"{path} is not a whole model: model.safetensors is missing; fetch it again")
     transformers = require("transformers", "hf")
-    return DacCodec(transformers.DacModel.from_pretrained(path, local_files_only=True), codebooks)
+    return DacCodec(
+        transformers.DacModel.from_pretrained(path, local_files_only=True),
+        codebooks,
+        checkpoint.digest(path / checkpoint.WEIGHTS),
+    )

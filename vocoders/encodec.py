@@ -23,7 +23,7 @@ from flowtts.nn.residual import Residual, ResidualQuantiser
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, read_config
+from .network_codec import NetworkCodec, Prompt, read_config
 from .seanet import ENCODEC_24KHZ as SEANET_24KHZ
 from .seanet import ENCODEC_48KHZ as SEANET_48KHZ
 from .seanet import SOUNDSTREAM as SEANET_SOUNDSTREAM
@@ -76,13 +76,13 @@ SOUNDSTREAM = EncodecConfig(SEANET_SOUNDSTREAM, 24_000, 8)
 """arXiv 2107.03312 at 6 kbit/s: 8 codebooks of 1024, 75 frames a second."""
 
 
-class EncodecNetwork(nn.Module):
+class EncodecNetwork(Prompt, nn.Module):
     """Encoder, quantiser, decoder; SoundStream's too, which differs in its configuration."""
 
     def __init__(self, config: EncodecConfig) -> None:
         """Random weights, from PyTorch's default generator."""
         super().__init__()
-        self.config = config
+        self.config, self.width = config, config.seanet.width
         self.encoder, self.decoder = Encoder(config.seanet), Decoder(config.seanet)
         self.quantiser = ResidualQuantiser(
             config.seanet.width, config.codebooks, config.codes, dropout=config.dropout, commitment=config.commitment,
@@ -281,10 +281,10 @@ def load_network(folder: PathLike) -> EncodecNetwork:
     return network.eval()
 
 
-def load_published(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
+def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     """The same behind ``flowtts.codec.Codec``, with so many codebooks: 1.5, 3, 6, 12, 24 kbit/s have 2, 4, 8, 16, 32.
 
     Raises:
         UserError: as `load_network`, or the model is not mono without loudness (the 48 kHz one is not).
     """
-    return NetworkCodec(KIND, load_network(folder), codebooks)
+    return NetworkCodec(KIND, load_network(folder), codebooks, checkpoint.digest(Path(folder) / checkpoint.WEIGHTS))

@@ -24,7 +24,7 @@ from flowtts.nn.sliding import Past, SlidingConfig, SlidingTransformer
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, read_config
+from .network_codec import NetworkCodec, Prompt, read_config
 from .seanet import MIMI as SEANET
 from .seanet import Conv, ConvTranspose, Decoder, Encoder, SeanetConfig, State
 
@@ -81,13 +81,13 @@ class MimiConfig:
         return self.seanet.hop * self.stride
 
 
-class MimiNetwork(nn.Module):
+class MimiNetwork(Prompt, nn.Module):
     """Encoder, quantiser, decoder."""
 
     def __init__(self, config: MimiConfig) -> None:
         """Random weights, from PyTorch's default generator."""
         super().__init__()
-        self.config = config
+        self.config, self.width = config, config.seanet.width
         width, seam = config.seanet.width, replace(config.seanet, pad="replicate", norm="none")
         self.encoder, self.encoder_transformer = Encoder(config.seanet), SlidingTransformer(config.transformer)
         self.downsample = Conv(seam, width, width, 2 * config.stride, config.stride, bias=False)
@@ -323,10 +323,10 @@ def load_network(folder: PathLike) -> MimiNetwork:
     return network.eval()
 
 
-def load_published(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
+def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     """The same behind ``flowtts.codec.Codec``, with so many codebooks; Moshi uses 8.
 
     Raises:
         UserError: as `load_network`.
     """
-    return NetworkCodec(KIND, load_network(folder), codebooks)
+    return NetworkCodec(KIND, load_network(folder), codebooks, checkpoint.digest(Path(folder) / checkpoint.WEIGHTS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowtts.published import read_json
 from flowtts.types import CodeSpec, PathLike, UserError
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -58,6 +58,10 @@ class Network(Protocol):
         """Frames that the first piece needs, of samples and of codes."""
         ...
 
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) of latents of speech; 0 and 1 where they were not measured."""
+        ...
+
     def latents(self, samples: Tensor) -> Tensor:
         """(B, 1, N) -> (B, T, D)."""
         ...
@@ -74,6 +78,14 @@ class Network(Protocol):
         """`from_latents` of the next frames."""
         ...
 
+    def last_latents(self, state: Any) -> Tensor | None:
+        """What `stream_latents` still owes when the sound is over, (B, T, D); None from a network that is never late."""
+        ...
+
+    def last_samples(self, state: Any) -> Tensor | None:
+        """The same of `stream_samples`, (B, 1, n)."""
+        ...
+
     def eval(self) -> Any:
         """Into evaluation mode."""
         ...
@@ -87,6 +99,23 @@ class Network(Protocol):
         ...
 
 
+class Prompt:
+    """Of a network that answers every whole frame at once, and whose latents were not measured."""
+
+    width: int
+    """D."""
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean 0 and deviation 1, each (D,)."""
+        return torch.zeros(self.width), torch.ones(self.width)
+
+    def last_latents(self, state: Any) -> None:
+        """Nothing is owed."""
+
+    def last_samples(self, state: Any) -> None:
+        """Nothing is owed."""
+
+
 class NetworkCodec:
     """A network behind ``flowtts.codec.Codec``.
 
@@ -97,15 +126,16 @@ class NetworkCodec:
         name: what it is called.
         network: taken over and put into evaluation mode.
         codebooks: the first so many are used; None for all.
+        hash: of its weights.
 
     Raises:
         UserError: the network has fewer codebooks, or codes alone do not give its sound back.
     """
 
-    def __init__(self, name: str, network: Network, codebooks: int | None = None) -> None:
+    def __init__(self, name: str, network: Network, codebooks: int | None = None, hash: str = "") -> None:
         network.eval()
         network.requires_grad_(False)
-        self.name, self.network = name, network
+        self.name, self.network, self.hash = name, network, hash
         most = network.spec.codebooks
         if codebooks is not None and not 1 <= codebooks <= most:
             raise UserError(f"{name} has {most} codebooks: take 1 to {most} of them, not {codebooks}")
@@ -153,8 +183,12 @@ class NetworkCodec:
             latents, state = self.network.stream_latents(self._filled(samples)[:, None], state)
             return self.network.coder.encode(latents, self.spec.codebooks), state
 
+        def last(state: Any) -> Tensor | None:
+            latents = self.network.last_latents(state)
+            return None if latents is None else self.network.coder.encode(latents, self.spec.codebooks)
+
         nothing = torch.zeros(0, 0, self.spec.codebooks, dtype=torch.long)
-        return PieceByPiece(step, self.spec.hop_length, self.network.starts[0], nothing)
+        return PieceByPiece(step, self.spec.hop_length, self.network.starts[0], nothing, last)
 
     def decoding(self) -> PieceByPiece:
         """`decode` in pieces."""
@@ -164,7 +198,15 @@ class NetworkCodec:
             samples, state = self.network.stream_samples(self.network.coder.decode(codes), state)
             return samples[:, 0].clamp(-1.0, 1.0), state
 
-        return PieceByPiece(step, 1, self.network.starts[1], torch.zeros(0, 0))
+        def last(state: Any) -> Tensor | None:
+            samples = self.network.last_samples(state)
+            return None if samples is None else samples[:, 0].clamp(-1.0, 1.0)
+
+        return PieceByPiece(step, 1, self.network.starts[1], torch.zeros(0, 0), last)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) of latents of speech; 0 and 1 where they were not measured."""
+        return self.network.statistics()
 
     def to(self, device: torch.device | str) -> NetworkCodec:
         """Moves the network."""
@@ -189,10 +231,14 @@ class PieceByPiece:
         unit: positions along the second axis that go together.
         start: units that the first step needs.
         nothing: the shape and type of no answer, with an empty first and second axis.
+        last: what a step that answers late still owes at the end, from its state.
     """
 
-    def __init__(self, step: Step, unit: int, start: int, nothing: Tensor) -> None:
+    def __init__(
+        self, step: Step, unit: int, start: int, nothing: Tensor, last: Callable[[Any], Tensor | None] | None = None
+    ) -> None:
         self._step, self._unit, self._start, self._nothing = step, unit, start, nothing
+        self._last = last
         self._held: Tensor | None = None
         self._state: Any = None
 
@@ -211,6 +257,8 @@ class PieceByPiece:
         """The rest; afterwards it begins anew."""
         held = self._nothing if self._held is None else self._held
         answer = self._answer(held)
+        if self._last is not None and self._state is not None and (owed := self._last(self._state)) is not None:
+            answer = torch.cat([answer, owed], 1)
         self._held = self._state = None
         return answer
 
@@ -229,13 +277,7 @@ def read_config(folder: PathLike, kind: str) -> dict[str, Any]:
         UserError: there is none, or it is of another kind.
     """
     path = Path(folder) / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give the folder of a published {kind}") from None
-    except ValueError:
-        raise UserError(f"{path} is not JSON: fetch the published file again") from None
-    found = values.get("model_type") if isinstance(values, dict) else None
-    if found != kind:
+    values = read_json(path)
+    if (found := values.get("model_type")) != kind:
         raise UserError(f"{path} is of the kind {found}, not {kind}: choose another codec or folder")
-    return dict(values)
+    return values

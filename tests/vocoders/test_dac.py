@@ -12,7 +12,7 @@ from published_codecs import noise
 
 from flowtts.codec import Codec
 from flowtts.types import CodeSpec, UserError
-from flowtts.vocoders.dac import DacCodec, load_published
+from flowtts.vocoders.dac import DacCodec, load
 
 HOP = 6
 
@@ -79,12 +79,12 @@ def test_folders(tmp_path: Path) -> None:
     codec = made()
     codec.model.save_pretrained(tmp_path)
     x = noise(1, 60)
-    assert torch.equal(load_published(tmp_path, 2).encode(x), codec.encode(x)[..., :2])
+    assert torch.equal(load(tmp_path, 2).encode(x), codec.encode(x)[..., :2])
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {"model_type": "mimi"}))
     with pytest.raises(UserError, match="of the kind mimi, not dac"):
-        load_published(tmp_path)
+        load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(values))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
-        load_published(tmp_path)
+        load(tmp_path)

@@ -25,7 +25,7 @@ from flowtts.vocoders.encodec import (
     EncodecNetwork,
     from_transformers,
     load_network,
-    load_published,
+    load,
     overlapped,
     published_config,
     to_transformers,
@@ -179,7 +179,7 @@ def test_configurations_of_transformers_are_ours() -> None:
 def test_a_folder_of_transformers_is_a_codec(tmp_path: Path) -> None:
     theirs = published.model("Encodec", published.ENCODEC)
     theirs.save_pretrained(tmp_path)
-    codec = load_published(tmp_path, 2)
+    codec = load(tmp_path, 2)
     assert isinstance(codec, Codec) and codec.name == "encodec" and codec.spec == CodeSpec(600, 100.0, 2, 16)
     x = 0.1 * noise(2, 600)
     codes = theirs.encode(x[:, None], bandwidth=0.8).audio_codes
@@ -190,7 +190,7 @@ def test_a_folder_of_transformers_is_a_codec(tmp_path: Path) -> None:
         codec.from_latents(codec.network.coder.decode(codec.encode(x))), sound, atol=1e-5, rtol=0
     )
     with pytest.raises(UserError, match="5 codebooks: take 1 to 5 of them, not 6"):
-        load_published(tmp_path, 6)
+        load(tmp_path, 6)
 
 
 def test_a_stereo_folder_is_a_network_but_codes_alone_do_not_hold_it(tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def test_a_stereo_folder_is_a_network_but_codes_alone_do_not_hold_it(tmp_path: P
     x = noise(1, 2, 900)
     assert network.encode(x).shape == (1, 100 + 51, 5)
     with pytest.raises(UserError, match="codes alone do not hold"):
-        load_published(tmp_path)
+        load(tmp_path)
 
 
 def test_bad_folders_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*config.json"):
-        load_published(tmp_path)
+        load(tmp_path)
     theirs = published.model("Encodec", published.ENCODEC)
     theirs.save_pretrained(tmp_path)
     good = json.loads((tmp_path / "config.json").read_text())
@@ -219,19 +219,19 @@ def test_bad_folders_are_refused_by_name(tmp_path: Path) -> None:
     ):
         (tmp_path / "config.json").write_text(json.dumps(good | change))
         with pytest.raises(UserError, match=said) as caught:
-            load_published(tmp_path)
+            load(tmp_path)
         assert "\n" not in str(caught.value)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
-        load_published(tmp_path)
+        load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(good))
     weights.pop("decoder.layers.0.conv.bias")
     save_tensors(tmp_path / "model.safetensors", weights)
     with pytest.raises(UserError, match=r"decoder\.layers\.0\.conv\.bias is missing"):
-        load_published(tmp_path)
+        load(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
-        load_published(tmp_path)
+        load(tmp_path)
 
 
 # --- the codec, whole and in pieces ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from flowtts.vocoders.mimi import (
     MimiNetwork,
     from_transformers,
     load_network,
-    load_published,
+    load,
     published_config,
     to_transformers,
 )
@@ -157,7 +157,7 @@ def test_sizes_and_rates_are_the_published_ones() -> None:
 def test_a_folder_of_transformers_is_a_codec(tmp_path: Path) -> None:
     theirs = published.model("Mimi", published.MIMI)
     theirs.save_pretrained(tmp_path)
-    codec = load_published(tmp_path, 3)
+    codec = load(tmp_path, 3)
     assert isinstance(codec, Codec) and codec.name == "mimi" and codec.spec == CodeSpec(600, 50.0, 3, 16)
     x = 0.1 * noise(2, 360)
     codes = theirs.encode(x[:, None], num_quantizers=3).audio_codes
@@ -165,7 +165,7 @@ def test_a_folder_of_transformers_is_a_codec(tmp_path: Path) -> None:
     sound = theirs.decode(codes).audio_values[:, 0].clamp(-1, 1)
     torch.testing.assert_close(codec.decode(codec.encode(x)), sound, atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="take 1 to 5 of them, not 8"):
-        load_published(tmp_path, 8)
+        load(tmp_path, 8)
 
 
 def test_bad_folders_are_refused_by_name(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowtts import checkpoint
 from flowtts.checkpoint import read_torch
 from flowtts.compat import require
 from flowtts.config import load as load_config
@@ -32,6 +31,7 @@ from flowtts.types import UserError
 
 from ..clips import Clips, load_clips, read_list
 from ..discriminators import build as build_discriminators
+from ..vocos import VocosVocoder
 from ..vocos_losses import SpectralLoss
 from .network import CodecConfig, CodecNetwork
 
@@ -45,6 +45,7 @@ class CodecTraining:
     """How to train; the schedule's length is ``minutes`` spent training."""
 
     model: CodecConfig = field(default_factory=CodecConfig)
+    init_vocoder: str = ""
     seed: int = 0
     minutes: float = 80.0
     batch: int = 8
@@ -82,11 +83,19 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.network = CodecNetwork(config.model).train()
-            self.judges = build_discriminators("narrow", config.periods, config.widths, config.resolutions, config.channels)
+            if config.init_vocoder:
+                _start_from(self.network, config.init_vocoder)
+            self.judges = build_discriminators(
+                "narrow", config.periods, config.widths, config.resolutions, config.channels
+            )
         self.average = deepcopy(self.network).requires_grad_(False)
         self.spectral = SpectralLoss(config.model.sample_rate, config.windows, slopes=config.slopes)
         losses = require("vocos.loss", "")
-        self.listen, self.judge, self.match = losses.GeneratorLoss(), losses.DiscriminatorLoss(), losses.FeatureMatchingLoss()
+        self.listen, self.judge, self.match = (
+            losses.GeneratorLoss(),
+            losses.DiscriminatorLoss(),
+            losses.FeatureMatchingLoss(),
+        )
         self.optimiser = _adam(self.network, config.lr, config)
         self.judges_optimiser = _adam(self.judges, config.adversarial_lr, config)
         self.steps = self.adversarial_steps = 0
@@ -111,8 +120,12 @@ class Trainer:
         scale = real.abs().mean().clamp_min(1e-3)
         wave = (made - real).abs().mean() / scale
         total = spectral["spectral"] + config.waveform * 0.1 * wave + config.commitment * coded.loss
-        losses = {"spectral": spectral["spectral"].detach(), "slopes": spectral["slopes"], "wave": wave.detach(),
-                  "commitment": coded.loss.detach()}
+        losses = {
+            "spectral": spectral["spectral"].detach(),
+            "slopes": spectral["slopes"],
+            "wave": wave.detach(),
+            "commitment": coded.loss.detach(),
+        }
         if adversarial:
             losses["discriminators"] = self._teach(real, made.detach())
             adversary, matching = self._judged(real, made)
@@ -142,7 +155,8 @@ class Trainer:
         config = self.config
         fall = 0.5 * (1 + math.cos(math.pi * min(self.progress, 1.0)))
         for optimiser, peak, done in (
-            (self.optimiser, config.lr, self.steps), (self.judges_optimiser, config.adversarial_lr, self.adversarial_steps),
+            (self.optimiser, config.lr, self.steps),
+            (self.judges_optimiser, config.adversarial_lr, self.adversarial_steps),
         ):
             for group in optimiser.param_groups:
                 group["lr"] = peak * fall * min(1.0, (done + 1) / max(config.warmup, 1))
@@ -175,6 +189,26 @@ class Trainer:
         # Codebooks are averages already.
         for mean, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
             mean.copy_(now)
+
+
+@torch.no_grad()
+def _start_from(network: CodecNetwork, name: str) -> None:
+    """A Vocos of the same sizes gives its blocks and head; of its kernels the half that looks back."""
+    vocos = VocosVocoder.load(name).network
+    backbone, decoder = vocos.backbone, network.decoder
+    for ours, theirs in zip(decoder.blocks, backbone.convnext, strict=True):
+        ours.depthwise.weight.zero_()
+        ours.depthwise.weight[..., 3:] = theirs.dwconv.weight[..., :4]
+        # The middle tap now also stands for what it can no longer see.
+        ours.depthwise.weight[..., 6:] += theirs.dwconv.weight[..., 4:].sum(-1, keepdim=True)
+        ours.depthwise.bias.copy_(theirs.dwconv.bias)
+        ours.norm.load_state_dict(theirs.norm.state_dict())
+        ours.widen.load_state_dict(theirs.pwconv1.state_dict())
+        ours.narrow.load_state_dict(theirs.pwconv2.state_dict())
+        ours.scale.copy_(theirs.gamma)
+    decoder.norm.load_state_dict(backbone.norm.state_dict())
+    decoder.last.load_state_dict(backbone.final_layer_norm.state_dict())
+    decoder.head.load_state_dict(vocos.head.out.state_dict())
 
 
 def _adam(module: nn.Module, lr: float, config: CodecTraining) -> torch.optim.Optimizer:
