@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from flowtts.audio.io import resample
-from flowtts.audio.mel import LogMel
+from flowtts.features import extractor
 from flowtts.provenance.tag import embed
-from flowtts.types import Audio, Vocoder
+from flowtts.types import Audio, Copier, MelSpec, Vocoder
 
 
 def copy(vocoder: Vocoder, audio: Audio, tag: bool = False) -> Audio:
@@ -22,8 +22,9 @@ def copy(vocoder: Vocoder, audio: Audio, tag: bool = False) -> Audio:
     spec = vocoder.spec
     samples = resample(audio.mono(), spec.sample_rate).samples
     # Whole frames: without the padding the end of the recording would be cut off.
-    padded = np.pad(samples, (0, -len(samples) % spec.hop_length + spec.n_fft))
+    window = spec.n_fft if isinstance(spec, MelSpec) else 0
+    padded = torch.from_numpy(np.pad(samples, (0, -len(samples) % spec.hop_length + window)))[None]
     with torch.inference_mode():
-        made = vocoder.decode(LogMel(spec)(torch.from_numpy(padded)[None]))[0]
+        made = (vocoder.copy(padded) if isinstance(vocoder, Copier) else vocoder.decode(extractor(spec)(padded)))[0]
     copied = Audio(np.ascontiguousarray(made[: len(samples)].float().cpu().numpy()), spec.sample_rate)
     return embed(copied) if tag else copied

@@ -23,7 +23,7 @@ from flowtts.request import CLVP, Request, derive, make_request
 from flowtts.speech import Candidate, Chunk, Plan, Speech
 from flowtts.tasks import FreeRecipe, Spoken
 from flowtts.text import Analysis, FrontEnd
-from flowtts.types import Audio, Generated, MelSpec, PathLike, UserError
+from flowtts.types import Audio, FeatureSpec, Generated, PathLike, UserError
 
 PHONE_SECONDS = 0.085
 """An English phone's mean length. Only a plan of what was not said yet is made of it."""
@@ -45,7 +45,7 @@ class FreeSpeaker:
 
     recipe: FreeRecipe
     sound: Callable[[Tensor, float], Audio]
-    spec: MelSpec
+    spec: FeatureSpec
     about: Mapping[str, Any]
     _voices: dict[Any, Heard] = field(default_factory=dict, init=False)
 

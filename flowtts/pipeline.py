@@ -26,7 +26,7 @@ from flowtts.judge import Ranker
 from flowtts.latents import Latents
 from flowtts.planning import analyse, audible
 from flowtts.provenance.tag import embed
-from flowtts.registry import load_recipe, load_vocoder
+from flowtts.registry import load_recipe, load_vocoder, vocoder_of
 from flowtts.request import Request
 from flowtts.request import derive as derive
 from flowtts.request import make_request as make_request
@@ -34,7 +34,7 @@ from flowtts.sidecar import replay as replay
 from flowtts.speech import Candidate, Chunk, Plan, Speech
 from flowtts.tasks import Batched, FreeRecipe, Saying, infilling, require, timed
 from flowtts.text import FrontEnd
-from flowtts.types import Audio, Generated, MelSpec, PathLike, Recipe, Sampling, UserError, Vocoder
+from flowtts.types import Audio, Generated, PathLike, Recipe, Sampling, UserError, Vocoder
 
 
 class Pipeline:
@@ -58,7 +58,6 @@ class Pipeline:
                 "take a vocoder trained on the model's features"
             )
         self.recipe, self.vocoder, self.name, self.hash = recipe, vocoder, name, hash
-        assert isinstance(vocoder.spec, MelSpec)
         self.spec, self.tag = vocoder.spec, tag
         self.engine: str = getattr(recipe, "engine", "eager")
         self._voices: dict[Any, voices.Voice] = {}
@@ -311,14 +310,15 @@ class Pipeline:
 
 
 def load(
-    model: PathLike = "voicebox", vocoder: PathLike = "vocos", device: str = "auto", engine: str = "auto",
+    model: PathLike = "voicebox", vocoder: PathLike = "auto", device: str = "auto", engine: str = "auto",
     tag: bool = True,
 ) -> Pipeline:  # fmt: skip
     """A pipeline from names or checkpoint folders.
 
     Args:
         model: a recipe's name (its shipped checkpoint) or a folder.
-        vocoder: likewise; "griffin-lim" needs no weights.
+        vocoder: likewise; "griffin-lim" needs no weights; "auto" is Vocos for a model of mels, and the codec of a
+            model of latents.
         device: "auto" takes a GPU if there is one, else the CPU, and says which.
         engine: a way of computing, one of ``flowtts.engine.ENGINES``; "auto" takes the fastest that is safe, and says
             which.
@@ -329,7 +329,8 @@ def load(
     """
     place = choose_device(device)
     recipe = load_recipe(model, place, engine)
-    return Pipeline(recipe, load_vocoder(vocoder, recipe.spec, place), str(model), getattr(recipe, "hash", ""), tag)
+    found = load_vocoder(vocoder_of(model) if vocoder == "auto" else vocoder, recipe.spec, place)
+    return Pipeline(recipe, found, str(model), getattr(recipe, "hash", ""), tag)
 
 
 @lru_cache(maxsize=1)

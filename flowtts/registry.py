@@ -17,7 +17,7 @@ import torch
 from flowtts import checkpoint
 from flowtts.codec import Codec
 from flowtts.published import read_json
-from flowtts.types import CodeSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
+from flowtts.types import CodeSpec, LatentSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {
     "voicebox": ("flowtts.recipes.voicebox", "voicebox-small"),
@@ -119,6 +119,8 @@ def find_vocoder(name: PathLike) -> Path | None:
     """
     if str(name) == "griffin-lim":
         return None
+    if (codec := _as_codec(name)) is not None:
+        return codec
     folder = _vocoder_folder(name)
     _vocoder_kind(folder)
     return folder
@@ -137,9 +139,11 @@ def load_vocoder(name: PathLike, spec: Spec | None = None, device: torch.device 
     """
     vocoder: Vocoder
     if str(name) == "griffin-lim":
-        if isinstance(spec, CodeSpec):
-            raise UserError("griffin-lim reads mels and this model makes codes: take the model's codec")
+        if isinstance(spec, CodeSpec | LatentSpec):
+            raise UserError("griffin-lim reads mels and this model makes none: take the model's codec")
         vocoder = import_module("flowtts.vocoders.griffin_lim").GriffinLim(*([] if spec is None else [spec]))
+    elif (codec := _as_codec(name)) is not None:
+        vocoder = import_module("flowtts.vocoders.latents").LatentVocoder(load_codec(codec, None, device), str(name))
     else:
         module, cls = VOCODER_KINDS[_vocoder_kind(folder := _vocoder_folder(name))]
         vocoder = getattr(import_module(module), cls).load(folder).to(device)
@@ -188,6 +192,29 @@ def _codec_kind(folder: Path) -> str:
     if kind not in CODEC_KINDS:
         raise UserError(f"{folder} is of the kind {kind}, not {', '.join(CODEC_KINDS)}; choose a codec")
     return kind
+
+
+def vocoder_of(model: PathLike) -> str:
+    """What makes a model's features audible if nothing else is asked for: Vocos, or the codec whose latents it makes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    latent = checkpoint.read_header(find_model(model))["config"].get("latent")
+    return str(latent["codec"]) if isinstance(latent, Mapping) else "vocos"
+
+
+def _as_codec(name: PathLike) -> Path | None:
+    """The folder of a codec that is asked for as a vocoder, or None if it is something else."""
+    if str(name) in CODECS:
+        return codec_folder(name)
+    if str(name) in VOCODERS:
+        return None
+    folder = _find(name, "vocoder", {**VOCODERS, **CODECS})
+    kind = read_json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
+    if (folder / checkpoint.CONFIG).is_file() and not (folder / "pytorch_model.bin").is_file():
+        kind = checkpoint.read_header(folder)["kind"]
+    return folder if kind in CODEC_KINDS else None
 
 
 def load_judge(name: str) -> Any:

@@ -164,7 +164,7 @@ class LatentSpec:
         width: the C of (B, T, C).
     """
 
-    codec: str = ""
+    codec: str = field(default="", compare=False)
     hash: str = ""
     sample_rate: int = 16_000
     hop_length: int = 320
@@ -354,18 +354,27 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Copier(Protocol):
+    """A vocoder that copies sound otherwise than through its features: a codec does it through codes."""
+
+    def copy(self, samples: Tensor) -> Tensor:
+        """(B, N) -> (B, N) samples in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
 class Vocoder(Protocol):
     """Features to sound."""
 
     name: str
 
     @property
-    def spec(self) -> MelSpec:
+    def spec(self) -> FeatureSpec:
         """What it reads; must equal the recipe's."""
         ...
 
     def decode(self, features: Tensor) -> Tensor:
-        """(B, T, C) normalised log-mel -> (B, T * hop_length) samples in [-1, 1]."""
+        """(B, T, C) features -> (B, T * hop_length) samples in [-1, 1]."""
         ...
 
 

@@ -14,10 +14,10 @@ from flowtts.alignment.base import Alignment, check_match
 from flowtts.alignment.choose import english_aligner
 from flowtts.audio.active import to_level
 from flowtts.audio.io import read, resample
-from flowtts.audio.mel import LogMel
+from flowtts.features import extractor
 from flowtts.recognise import PocketsphinxRecogniser
 from flowtts.text import Analysis, FrontEnd
-from flowtts.types import Audio, MelSpec, PathLike, UserError, Utterance
+from flowtts.types import Audio, FeatureSpec, PathLike, UserError, Utterance
 
 SHORTEST = 1.0
 """Seconds: below this a voice cannot be told."""
@@ -94,7 +94,7 @@ def at_level(name: str, audio: Audio) -> tuple[Audio, float]:
 
 
 def prepare(
-    voice: PathLike | Audio, text: str | None, spec: MelSpec, frontend: FrontEnd, longest: float = LONGEST
+    voice: PathLike | Audio, text: str | None, spec: FeatureSpec, frontend: FrontEnd, longest: float = LONGEST
 ) -> Voice:
     """Make a prompt of a recording.
 
@@ -130,10 +130,10 @@ def prepare(
 
 
 def _window(
-    audio: Audio, analysis: Analysis, alignment: Alignment, spec: MelSpec, longest: float
+    audio: Audio, analysis: Analysis, alignment: Alignment, spec: FeatureSpec, longest: float
 ) -> tuple[Utterance, int, int]:
     """The part of a recording that is used: whole words from the first, silence at its ends shortened."""
-    features = LogMel(spec)(torch.from_numpy(audio.samples)[None])[0]
+    features = extractor(spec)(torch.from_numpy(audio.samples)[None])[0]
     durations = alignment.durations(spec.frame_rate, len(features)).clone()
     phones = list(analysis.phones)
     ends = durations.cumsum(0)

@@ -53,7 +53,7 @@ class Job:
     reference: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     jobs: int = 1
-    vocoder: str = "vocos"
+    vocoder: str = "auto"
     device: str = "auto"
     engine: str = "auto"
     fit: Path | None = None

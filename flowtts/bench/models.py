@@ -16,11 +16,11 @@ from flowtts.bench.settings import Setting
 from flowtts.bench.speak import Speaker, Utterance
 from flowtts.device import choose_device
 from flowtts.pipeline import Pipeline
-from flowtts.registry import VOCODERS
+from flowtts.registry import find_vocoder, vocoder_of
 from flowtts.solve.grid import resolved
 from flowtts.speech import Chunk
 from flowtts.text import FrontEnd
-from flowtts.types import MelSpec, Sampling, UserError
+from flowtts.types import FeatureSpec, Sampling, UserError
 from flowtts.voice import Voice, prepare, resolve
 
 
@@ -38,7 +38,7 @@ class Loaded:
         speakers: Mapping[str, Speaker],
         utterances: tuple[Utterance, ...],
         device: torch.device,
-        voices: Mapping[MelSpec, Mapping[str, Voice]],
+        voices: Mapping[FeatureSpec, Mapping[str, Voice]],
         sources: Mapping[str, str],
         vocoder: str,
     ) -> None:
@@ -133,22 +133,23 @@ def load_all(
     for source in sources.values():
         resolve(source, None)
     place, frontend = choose_device(device), FrontEnd()
-    pipelines: dict[str, Pipeline] = {name: flowtts.load(name, vocoder, device, engine, tag=False) for name in models}
+    vocoders = {name: vocoder_of(name) if vocoder == "auto" else vocoder for name in models}
+    pipelines: dict[str, Pipeline] = {
+        name: flowtts.load(name, vocoders[name], device, engine, tag=False) for name in models
+    }
     prompts = {
         spec: {name: prepare(source, None, spec, frontend) for name, source in sources.items()}
         for spec in {tts.spec for tts in pipelines.values()}
     }
     speakers = {name: Speaker(tts, prompts[tts.spec], sources, seed, place) for name, tts in pipelines.items()}
     utterances = tuple(Utterance(voice, sentence) for voice in sources for sentence in sentences)
-    return Loaded(speakers, utterances, place, prompts, sources, _identity(vocoder))
+    return Loaded(speakers, utterances, place, prompts, sources, ", ".join(sorted(set(map(_identity, vocoders.values())))))
 
 
 def _identity(vocoder: str) -> str:
     """A vocoder's name and the hash of its weights, if it has any."""
-    weights = VOCODERS.get(vocoder, vocoder)
-    return (
-        vocoder if weights is None else f"{vocoder} {checkpoint.digest(checkpoint.find(weights) / checkpoint.WEIGHTS)}"
-    )
+    folder = find_vocoder(vocoder)
+    return vocoder if folder is None else f"{vocoder} {checkpoint.digest(folder / checkpoint.WEIGHTS)}"
 
 
 def _named(voices: Sequence[str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def bench(
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", min=1, help="Processes that judge; speaking is timed alone.")
     ] = 1,
-    vocoder: VocoderName = "vocos",
+    vocoder: VocoderName = "auto",
     device: Device = "auto",
     engine: Engine = "auto",
     tune: Annotated[

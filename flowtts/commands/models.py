@@ -15,8 +15,9 @@ from flowtts.readme import licence, read, sentence
 
 
 def models(ctx: typer.Context, json: Json = False) -> None:
-    """List recipes, vocoders, metrics, shipped checkpoints and voices, with their licences."""
+    """List recipes, vocoders, codecs, metrics, checkpoints shipped and published, and voices, with their licences."""
     from flowtts import checkpoint, registry, voice
+    from flowtts.pull import PUBLISHED, pulled
 
     found: dict[str, Any] = {
         "recipes": [
@@ -24,8 +25,13 @@ def models(ctx: typer.Context, json: Json = False) -> None:
             for name, (module, shipped) in sorted(registry.RECIPES.items())
         ],
         "vocoders": [{"name": name, "checkpoint": shipped} for name, shipped in sorted(registry.VOCODERS.items())],
+        "codecs": [{"name": name, "checkpoint": shipped} for name, shipped in sorted(registry.CODECS.items())],
         "metrics": registry.metrics(),
         "checkpoints": [_checkpoint(checkpoint.SHIPPED / name) for name in checkpoint.shipped()],
+        "published": [
+            {"name": name, "repository": entry.repository, "licence": entry.licence, "folder": pulled(name)}
+            for name, entry in PUBLISHED.items()
+        ],
         "voices": _voices(voice.shipped()),
     }
     term = terminal(ctx)
@@ -35,7 +41,9 @@ def models(ctx: typer.Context, json: Json = False) -> None:
     kinds: tuple[tuple[str, Sequence[str]], ...] = (
         ("recipes", ("name", "checkpoint", "description")),
         ("vocoders", ("name", "checkpoint")),
+        ("codecs", ("name", "checkpoint")),
         ("checkpoints", ("name", "kind", "size", "licence", "description")),
+        ("published", ("name", "repository", "licence", "folder")),
         ("voices", ("name", "size", "licence", "description")),
     )
     for title, columns in kinds:

@@ -22,7 +22,12 @@ Tag = Annotated[
     bool,
     typer.Option("--tag/--no-tag", help="Mark what is made as synthetic, inaudibly, and in the file too."),
 ]
-VocoderName = Annotated[str, typer.Option("--vocoder", help="A name that `flowtts models` lists, or a folder.")]
+VocoderName = Annotated[
+    str,
+    typer.Option(
+        "--vocoder", help="A name that `flowtts models` lists, or a folder; auto: what the model is made for."
+    ),
+]
 Transcript = Annotated[str, typer.Option("--text", help="What is said in the recording; - reads standard input.")]
 Lexicon = Annotated[Path | None, typer.Option("--lexicon", help="Own pronunciations: a word and its phones per line.")]
 
@@ -37,7 +42,10 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-Model = Annotated[str, typer.Option("--model", help="A name that `flowtts models` lists, or a folder.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="A name that `flowtts models` lists, or a folder; auto: what the model was made for."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, max=1000, help="Intervals of the time grid.")]
 Solver = Annotated[str | None, typer.Option("--solver", help="euler, midpoint, heun, rk4, dopri5 …")]

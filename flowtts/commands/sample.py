@@ -47,7 +47,7 @@ def sample(
         Durations, typer.Option(help="regression gives all the likeliest timing, flow each its own.")
     ] = Durations.regression,
     model: Model = "voicebox",
-    vocoder: VocoderName = "vocos",
+    vocoder: VocoderName = "auto",
     seed: Seed = 0,
     steps: Steps = None,
     solver: Solver = None,

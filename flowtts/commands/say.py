@@ -96,7 +96,7 @@ def say(
     ] = None,
     voice_text: Annotated[str | None, typer.Option(help="What it says; recognised if not given.")] = None,
     model: Model = "voicebox",
-    vocoder: VocoderName = "vocos",
+    vocoder: VocoderName = "auto",
     seed: Seed = 0,
     steps: Steps = None,
     solver: Solver = None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ from flowtts.commands.terminal import terminal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from flowtts.types import Audio
+    from flowtts.types import Audio, FeatureSpec
 
 
 def train(
@@ -25,7 +27,8 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="train.steps=1000 …")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML, or the name of one that the recipe brings.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    vocoder: Annotated[str, typer.Option(help="Makes the samples along the way audible.")] = "vocos",
+    features: Annotated[str, typer.Option(help="mel, or a codec whose latents the model is to make.")] = "mel",
+    vocoder: Annotated[str, typer.Option(help="Makes the samples along the way audible.")] = "auto",
     json: Json = False,
 ) -> None:
     """Train a recipe; under `accelerate launch -m flowtts train …` on several devices or machines.
@@ -36,9 +39,13 @@ def train(
 
     from flowtts.registry import trainer
 
+    spec = _spec(features)
+    given = [f"model.latent.{key}={dumps(value)}" for key, value in asdict(spec).items()] if features != "mel" else []
+    made_for = "vocos" if features == "mel" else features
     run = trainer(recipe)(
-        recipe, data, out, source=config, overrides=overrides or [], resume=resume, vocode=_Vocode(vocoder)
-    )
+        recipe, data, out, source=config, overrides=[*given, *(overrides or [])], resume=resume,
+        vocode=_Vocode(made_for if vocoder == "auto" else vocoder, spec),
+    )  # fmt: skip
     # Every process of a distributed run comes by here.
     if int(os.environ.get("RANK", "0")) == 0:
         term = terminal(ctx)
@@ -51,20 +58,29 @@ def train(
         raise typer.Exit(130)
 
 
+def _spec(features: str) -> FeatureSpec:
+    """What a model is to make."""
+    from flowtts.features import latent_spec
+    from flowtts.registry import load_codec
+    from flowtts.types import VOICEBOX_MEL
+
+    return VOICEBOX_MEL if features == "mel" else latent_spec(load_codec(features), features)
+
+
 class _Vocode:
     """Features to sound, with a vocoder that is loaded when the first sample is due."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, spec: FeatureSpec) -> None:
+        self._name, self._spec = name, spec
 
     def __call__(self, features: Tensor) -> Audio:
-        """(T, C) normalised log-mel of Voicebox to sound."""
+        """(T, C) features to sound."""
         import torch
 
         from flowtts.registry import load_vocoder
-        from flowtts.types import VOICEBOX_MEL, Audio
+        from flowtts.types import Audio
 
-        vocoder = load_vocoder(self._name, VOICEBOX_MEL)
+        vocoder = load_vocoder(self._name, self._spec)
         with torch.inference_mode():
             samples = vocoder.decode(features[None])[0].float().cpu().numpy()
-        return Audio(samples, VOICEBOX_MEL.sample_rate)
+        return Audio(samples, self._spec.sample_rate)

@@ -21,7 +21,7 @@ def voice(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to keep the voice in: .safetensors.")],
     model: Annotated[str, typer.Option("--model", help="The model that is to speak with it.")] = "tortoise",
-    vocoder: VocoderName = "vocos",
+    vocoder: VocoderName = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -93,7 +93,7 @@ def _model(speaking: Speaking) -> Callable[[Cell], Made]:
 
     system = next(iter(speaking.cells.values())).system
     engine = str(system.settings.get("engine", speaking.engine))
-    tts = flowtts.load(system.source, system.vocoder or "vocos", speaking.device, engine, speaking.tag)
+    tts = flowtts.load(system.source, system.vocoder or "auto", speaking.device, engine, speaking.tag)
     options = {key: system.settings[key] for key in OPTIONAL if key in system.settings}
 
     def say(cell: Cell) -> Made:

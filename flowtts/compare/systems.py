@@ -13,7 +13,7 @@ from typing import Any
 from flowtts import __version__, checkpoint, readme
 from flowtts.bench.store import key_of
 from flowtts.compare.result import Kind
-from flowtts.registry import DEPENDENCIES, KINDS, RECIPES, VOCODERS, find_model, find_vocoder
+from flowtts.registry import DEPENDENCIES, KINDS, RECIPES, VOCODERS, find_model, find_vocoder, vocoder_of
 from flowtts.request import make_request
 from flowtts.solve.grid import resolved
 from flowtts.types import UserError
@@ -62,7 +62,7 @@ class System:
         """What makes its features audible; None for finished audio."""
         if self.kind == "copy":
             return self.source
-        return str(self.settings.get("vocoder", "vocos")) if self.kind == "model" else None
+        return str(self.settings.get("vocoder") or vocoder_of(self.source)) if self.kind == "model" else None
 
 
 def parse(words: Sequence[str], given: Mapping[str, Sequence[Any]], seeds: Sequence[int]) -> tuple[System, ...]:

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from flowtts.audio.active import to_level
 from flowtts.audio.io import resample
-from flowtts.audio.mel import LogMel
-from flowtts.audio.mel import frames as frame_count
 from flowtts.data.manifest import Timed, read_cuts
 from flowtts.data.plan import BatchPlan, Entry
+from flowtts.features import Extractor, extractor
+from flowtts.features import frames as frame_count
 from flowtts.text.symbols import SYMBOLS, is_pause
-from flowtts.types import Audio, Batch, MelSpec, PathLike, UserError
+from flowtts.types import Audio, Batch, FeatureSpec, MelSpec, PathLike, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Item:
 
     Attributes:
         id: its name.
-        features: (T, C) normalised log-mel.
+        features: (T, C) normalised log-mel, or whatever the spec says.
         phones: (L,) int64 ids.
         durations: (L,) int64 frames, sums to T.
         transcribed: False where the phones say nothing.
@@ -68,15 +68,15 @@ class Corpus:
     """
 
     cuts: Sequence[Timed]
-    spec: MelSpec
+    spec: FeatureSpec
     symbols: Sequence[str] = SYMBOLS
     cache: Path | None = None
     level: bool = True
-    _mel: LogMel = field(init=False, repr=False)
+    _extract: Extractor = field(init=False, repr=False)
     _ids: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._mel = LogMel(self.spec)
+        self._extract = extractor(self.spec)
         self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
         unknown = {symbol for cut in self.cuts for symbol in cut.symbols} - self._ids.keys()
         if unknown:
@@ -104,7 +104,7 @@ class Corpus:
         return Item(cut.id, features, phones, durations, alignment is not None)
 
     def features(self, index: int) -> Tensor:
-        """(T, C) normalised log-mel, through float16 if there is a cache: first and later reads are the same."""
+        """(T, C) of the spec, through float16 if there is a cache: first and later reads are the same."""
         if self.cache is None:
             return self._compute(index)
         path = self.place(index)
@@ -147,11 +147,11 @@ class Corpus:
         if self.level:
             audio, _ = to_level(audio)
         with torch.inference_mode():
-            features: Tensor = self._mel(torch.from_numpy(audio.samples))[0]
+            features = self._extract(torch.from_numpy(audio.samples))[0]
         return features.clone()
 
 
-def colour(item: Item, deviation: float, spec: MelSpec, rng: np.random.Generator) -> Item:
+def colour(item: Item, deviation: float, spec: FeatureSpec, rng: np.random.Generator) -> Item:
     """Another microphone and room: a smooth random curve over frequency, the same in all frames.
 
     Args:
@@ -162,6 +162,8 @@ def colour(item: Item, deviation: float, spec: MelSpec, rng: np.random.Generator
     """
     if deviation <= 0:
         return item
+    if not isinstance(spec, MelSpec):
+        raise UserError("a random filter (data.colour_db) changes mels, and latents it cannot: set it to 0")
     place = (np.arange(spec.channels) + 0.5) / spec.channels
     waves = np.cos(np.pi * np.arange(1, 5)[:, None] * place)
     curve = (rng.normal(0.0, deviation, 4) @ waves) * (np.log(10) / 20) / spec.std
@@ -247,7 +249,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def batches(
     manifest: PathLike | Sequence[PathLike],
-    spec: MelSpec,
+    spec: FeatureSpec,
     *,
     max_frames_per_batch: int,
     seed: int,

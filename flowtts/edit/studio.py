@@ -15,7 +15,7 @@ from flowtts.provenance.tag import embed
 from flowtts.request import derive
 from flowtts.tasks import Infilling
 from flowtts.text import FrontEnd
-from flowtts.types import Audio, MelSpec, Recipe, Samples, Sampling, Utterance, Vocoder
+from flowtts.types import Audio, FeatureSpec, Recipe, Samples, Sampling, Utterance, Vocoder
 
 CONTEXT = 14.0
 """Seconds: most that one call of the model sees, so that memory does not grow with the recording."""
@@ -52,7 +52,7 @@ class Studio:
     recipe: Recipe
     filler: Infilling
     vocoder: Vocoder
-    spec: MelSpec
+    spec: FeatureSpec
     frontend: FrontEnd
     model: str
     hash: str

@@ -11,11 +11,11 @@ from torch import Tensor
 from flowtts.alignment.base import Alignment, check_match
 from flowtts.alignment.choose import english_aligner
 from flowtts.audio.active import to_level
-from flowtts.audio.mel import LogMel
 from flowtts.edit.recording import Recording
 from flowtts.edit.wording import part
+from flowtts.features import extractor
 from flowtts.text import Analysis
-from flowtts.types import Audio, MelSpec, UserError, Utterance, Word
+from flowtts.types import Audio, FeatureSpec, UserError, Utterance, Word
 
 WHOLE = 30.0
 """Seconds: a recording up to this length is one window."""
@@ -58,7 +58,7 @@ class Window:
     audio: Audio
     gain: float
     features: Tensor
-    spec: MelSpec
+    spec: FeatureSpec
 
     @property
     def frames(self) -> int:
@@ -94,7 +94,7 @@ class Window:
 
 
 def open_window(
-    recording: Recording, analysis: Analysis, spec: MelSpec, confidence: float | None = None,
+    recording: Recording, analysis: Analysis, spec: FeatureSpec, confidence: float | None = None,
     where: tuple[int, int, int, int] | None = None, unheard: Sequence[tuple[float, float]] = (),
 ) -> Window:  # fmt: skip
     """Read and align a window.
@@ -124,7 +124,7 @@ def open_window(
     least = USUAL if confidence is None else confidence
     advice = "; if they are, lower the confidence that is asked for (--confidence 0)"
     check_match(heard(replace(alignment, words=shifted), unheard), confidence=least, unless=advice)
-    features = LogMel(spec)(torch.from_numpy(audio.samples)[None])[0]
+    features = extractor(spec)(torch.from_numpy(audio.samples)[None])[0]
     durations = tuple(int(d) for d in alignment.durations(spec.frame_rate, len(features)))
     return Window(recording, start, end, first, words, alignment.words, durations, audio, gain, features, spec)
 

@@ -55,7 +55,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: str = "eager"
         found = _read(checkpoint.find(name), AUDIO_KIND)
         model = AudioModel(load_config(AudioConfig, found.config))
         checkpoint.load_state(model, found.state, name)
-        if (found.vocabulary or ()) != tuple(vocabulary) or model.config.mel != audio.config.mel:
+        if (found.vocabulary or ()) != tuple(vocabulary) or model.config.spec != audio.config.spec:
             raise UserError(f"{name} cannot guide {folder}: their vocabularies or features differ")
         return model.to(device)
 

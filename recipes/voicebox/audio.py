@@ -25,7 +25,7 @@ class AudioModel(nn.Module):
         super().__init__()
         self.config = config
         width, stack = config.body.width, config.frames_per_token
-        channels = config.mel.channels
+        channels = config.spec.channels
         self.embed = nn.Embedding(config.symbols, config.text_width)
         self.project = nn.Linear(stack * (2 * channels + config.text_width), width)
         self.body = Transformer(config.body)
@@ -99,7 +99,7 @@ class AudioModel(nn.Module):
     def _frames(self, hidden: Tensor, length: int) -> Tensor:
         """Tokens back to (B, T, C) frames."""
         velocity: Tensor = self.out(hidden)
-        return velocity.reshape(len(velocity), -1, self.config.mel.channels)[:, :length]
+        return velocity.reshape(len(velocity), -1, self.config.spec.channels)[:, :length]
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Masked flow-matching loss (equation 5): masked frames only."""
@@ -151,7 +151,7 @@ class PreparedAudio:
     def __init__(self, model: AudioModel, cond: Condition) -> None:
         self._model = model
         self._items, self._length = cond.mask.shape
-        channels, stack = model.config.mel.channels, model.config.frames_per_token
+        channels, stack = model.config.spec.channels, model.config.frames_per_token
         weight = model.project.weight
         whole = is_whole(cond.mask)
         self._mask = None if whole else cond.mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flowtts.nn import TransformerConfig
-from flowtts.types import VOICEBOX_MEL, MelSpec, Sampling
+from flowtts.types import VOICEBOX_MEL, FeatureSpec, LatentSpec, MelSpec, Sampling
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class AudioConfig:
 
     Attributes:
         body: the transformer.
-        mel: what it emits.
+        mel: what it emits, unless it emits latents.
+        latent: a codec's latents to emit instead (``flowtts train voicebox --features CODEC``).
         symbols: size K of the phone table; id 0 also means "text unknown".
         text_width: H, width of the phone embedding.
         frames_per_token: frames stacked into one position of the transformer. 1 in the paper; more makes
@@ -31,6 +32,7 @@ class AudioConfig:
 
     body: TransformerConfig = field(default_factory=TransformerConfig)
     mel: MelSpec = VOICEBOX_MEL
+    latent: LatentSpec | None = None
     symbols: int = 100
     text_width: int = 1024
     frames_per_token: int = 1
@@ -42,6 +44,11 @@ class AudioConfig:
     mask_high: float = 1.0
     sampling: Sampling = field(default_factory=Sampling)
 
+    @property
+    def spec(self) -> FeatureSpec:
+        """What it emits."""
+        return self.latent or self.mel
+
 
 @dataclass(frozen=True)
 class DurationConfig:
@@ -51,6 +58,7 @@ class DurationConfig:
         body: the transformer.
         symbols: size K of the phone table.
         text_width: width of the phone embedding.
+        frame_rate: frames per second of the durations it was trained on.
         variant: "regression" (masked L1, the paper's default) or "flow" (flow matching on durations).
         sigma_min: of the path, for "flow".
         drop_context: probability that every duration is masked.
@@ -64,6 +72,7 @@ class DurationConfig:
     )
     symbols: int = 100
     text_width: int = 512
+    frame_rate: float = VOICEBOX_MEL.frame_rate
     variant: str = "regression"
     sigma_min: float = 1e-5
     drop_context: float = 0.2

@@ -17,7 +17,7 @@ from flowtts.mask import masked_mean
 from flowtts.solve import guided, solve
 from flowtts.train import Run, fit
 from flowtts.train_config import TrainConfig
-from flowtts.types import Audio, Batch, MelSpec, PathLike, Sampling, UserError
+from flowtts.types import Audio, Batch, FeatureSpec, PathLike, Sampling, UserError
 
 from . import AUDIO_KIND
 from .audio import AudioModel
@@ -76,8 +76,8 @@ def train(
     del vocode
     run = config.load(FewStepRun, config.file_in(CONFIGS, source, "fewstep.yaml"), overrides)
     network, vocabulary = student(run)
-    data = _batches(run, network.config.mel, manifests)
-    watch = _watch(run, network.config.mel, data) if run.train.sample_every else None
+    data = _batches(run, network.config.spec, manifests)
+    watch = _watch(run, network.config.spec, data) if run.train.sample_every else None
     return fit(
         network, data, config=run.train, out=out, card=Card(AUDIO_KIND, network.config, vocabulary), sample=watch,
         resume=resume,
@@ -115,18 +115,18 @@ def _read(name: str) -> checkpoint.Checkpoint:
     return checkpoint.require_kind(checkpoint.load(checkpoint.find(name)), AUDIO_KIND, name)
 
 
-def _batches(run: FewStepRun, mel: MelSpec, manifests: Sequence[PathLike]) -> BatchSequence:
+def _batches(run: FewStepRun, spec: FeatureSpec, manifests: Sequence[PathLike]) -> BatchSequence:
     return batches(
-        manifests, mel, max_frames_per_batch=run.data.max_frames_per_batch, seed=run.train.seed,
+        manifests, spec, max_frames_per_batch=run.data.max_frames_per_batch, seed=run.train.seed,
         max_frames=run.data.max_frames, join_share=run.data.join, cache=run.data.cache, speeds=run.data.speeds,
         colour_db=run.data.colour_db,
     )  # fmt: skip
 
 
-def _watch(run: FewStepRun, mel: MelSpec, data: BatchSequence) -> _Agreement:
+def _watch(run: FewStepRun, spec: FeatureSpec, data: BatchSequence) -> _Agreement:
     if run.data.valid:
         held_out = replace(run, data=replace(run.data, join=0.0, speeds=(1.0,), colour_db=0.0))
-        data = _batches(held_out, mel, run.data.valid)
+        data = _batches(held_out, spec, run.data.valid)
     return _Agreement(tuple(islice(data(0), 4)), run.how)
 
 

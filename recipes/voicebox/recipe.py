@@ -17,7 +17,7 @@ from flowtts.path import CondOT
 from flowtts.solve import Graphs, Guidance, guided, resolved, solve
 from flowtts.tasks import Saying
 from flowtts.text.symbols import ids
-from flowtts.types import Condition, Field, Generated, MelSpec, PathLike, Phone, Sampling, UserError, Utterance
+from flowtts.types import Condition, FeatureSpec, Field, Generated, PathLike, Phone, Sampling, UserError, Utterance
 
 from .audio import AudioModel
 from .duration import DurationModel
@@ -83,9 +83,9 @@ class Voicebox:
         self._graphs = Graphs(patience=1)
 
     @property
-    def spec(self) -> MelSpec:
-        """The log-mel it emits."""
-        return self.audio.config.mel
+    def spec(self) -> FeatureSpec:
+        """The log-mel or latents it emits."""
+        return self.audio.config.spec
 
     @property
     def engine(self) -> str:
@@ -128,7 +128,10 @@ class Voicebox:
             given: (L,) int64 frames; read only where ``known``, and returned there as they are.
             rng: used by a duration model that samples.
         """
-        return self.duration.predict(self.ids(phones), known, given, Sampling(), rng)
+        # The duration model may count frames of another length than the audio model's.
+        scale = self.duration.config.frame_rate / self.spec.frame_rate
+        made = self.duration.predict(self.ids(phones), known, given * scale, Sampling(), rng) / scale
+        return torch.where(known, given.float(), made)
 
     def with_durations(self, variant: str) -> Voicebox:
         """The same audio model with durations from the "regression" or from the "flow" model.

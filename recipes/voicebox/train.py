@@ -23,7 +23,7 @@ from flowtts.solve import guided, solve
 from flowtts.text.symbols import SYMBOLS
 from flowtts.train import Run, Sample, fit
 from flowtts.train_config import TrainConfig
-from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, MelSpec, PathLike, Sampling
+from flowtts.types import VOICEBOX_MEL, Audio, Batch, Condition, FeatureSpec, PathLike, Sampling
 from flowtts.validate import Validate
 
 from . import AUDIO_KIND, DURATION_KIND
@@ -121,7 +121,7 @@ def train(
     cls, default = RUNS[kind]
     run = config.load(cls, config.file_in(CONFIGS, source, default), [f"model.symbols={len(SYMBOLS)}", *overrides])
     network = _network(kind, run)
-    spec = run.model.mel if kind == AUDIO_KIND else VOICEBOX_MEL
+    spec = run.model.spec if kind == AUDIO_KIND else VOICEBOX_MEL
     data = batches(
         manifests, spec, max_frames_per_batch=run.data.max_frames_per_batch, seed=run.train.seed,
         max_frames=run.data.max_frames, join_share=run.data.join, cache=run.data.cache, speeds=run.data.speeds,
@@ -142,7 +142,7 @@ def _network(kind: str, run: AudioRun | DurationRun) -> nn.Module:
 
 
 def _watchers(
-    kind: str, run: AudioRun | DurationRun, data: BatchSequence, spec: MelSpec, folder: Path, vocode: Vocode | None
+    kind: str, run: AudioRun | DurationRun, data: BatchSequence, spec: FeatureSpec, folder: Path, vocode: Vocode | None
 ) -> Sample | None:
     """What is looked at along the way: a picture and a recording, and the loss of held-out speakers."""
     watchers: list[Sample] = []

@@ -145,7 +145,8 @@ class Encoder(nn.Module):
         x = self._into(frames)
         for block in self.blocks:
             x = block(x)
-        return self.shorten(self.last(x).transpose(1, 2)).transpose(1, 2)
+        latents: Tensor = self.shorten(self.last(x).transpose(1, 2)).transpose(1, 2)
+        return latents
 
     def stream(self, samples: Tensor, state: State | None) -> tuple[Tensor, State]:
         """`forward` of the next samples, one latent frame late."""
