@@ -69,7 +69,7 @@ def _latents(spec: LatentSpec) -> Latents:
     codec = registry.load_codec(spec.codec)
     if (found := latent_spec(codec, spec.codec)) != spec:
         raise UserError(
-            f"the model was trained on latents of the codec {spec.codec} {spec.hash}, and the one here is {found.hash}: "
-            "take the codec that it was trained with"
+            f"the model was trained on latents of the codec {spec.codec} {spec.hash}, and the one here is "
+            f"{found.hash}: take the codec that it was trained with"
         )
     return Latents(codec)

@@ -143,7 +143,9 @@ def load_all(
     }
     speakers = {name: Speaker(tts, prompts[tts.spec], sources, seed, place) for name, tts in pipelines.items()}
     utterances = tuple(Utterance(voice, sentence) for voice in sources for sentence in sentences)
-    return Loaded(speakers, utterances, place, prompts, sources, ", ".join(sorted(set(map(_identity, vocoders.values())))))
+    return Loaded(
+        speakers, utterances, place, prompts, sources, ", ".join(sorted(set(map(_identity, vocoders.values()))))
+    )
 
 
 def _identity(vocoder: str) -> str:

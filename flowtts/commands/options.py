@@ -42,10 +42,7 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-Model = Annotated[
-    str,
-    typer.Option("--model", help="A name that `flowtts models` lists, or a folder; auto: what the model was made for."),
-]
+Model = Annotated[str, typer.Option("--model", help="A name that `flowtts models` lists, or a folder.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same machine, same bytes.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, max=1000, help="Intervals of the time grid.")]
 Solver = Annotated[str | None, typer.Option("--solver", help="euler, midpoint, heun, rk4, dopri5 …")]

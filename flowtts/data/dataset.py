@@ -151,7 +151,7 @@ class Corpus:
         return features.clone()
 
 
-def colour(item: Item, deviation: float, spec: FeatureSpec, rng: np.random.Generator) -> Item:
+def colour(item: Item, deviation: float, spec: MelSpec, rng: np.random.Generator) -> Item:
     """Another microphone and room: a smooth random curve over frequency, the same in all frames.
 
     Args:
@@ -162,8 +162,6 @@ def colour(item: Item, deviation: float, spec: FeatureSpec, rng: np.random.Gener
     """
     if deviation <= 0:
         return item
-    if not isinstance(spec, MelSpec):
-        raise UserError("a random filter (data.colour_db) changes mels, and latents it cannot: set it to 0")
     place = (np.arange(spec.channels) + 0.5) / spec.channels
     waves = np.cos(np.pi * np.arange(1, 5)[:, None] * place)
     curve = (rng.normal(0.0, deviation, 4) @ waves) * (np.log(10) / 20) / spec.std
@@ -304,6 +302,8 @@ def corpus_batches(
     colour_db: float = 0.0,
 ) -> BatchSequence:
     """``batches`` of a corpus in memory."""
+    if colour_db > 0 and not isinstance(corpus.spec, MelSpec):
+        raise UserError("a random filter (data.colour_db) changes mels, and latents it cannot: set it to 0")
     # Utterances are joined only with their like: the speaker's name is qualified by whether there is a transcript.
     speakers = [None if c.speaker is None else f"{bool(c.symbols)} {c.speaker}" for c in corpus.cuts]
     lengths = [corpus.frames(i) for i in range(len(corpus))]
@@ -317,7 +317,8 @@ def corpus_batches(
         items = [corpus[i] for i in entry.members]
         item = items[0] if len(items) == 1 else join(items[0], items[1], pauses)
         rng = np.random.default_rng(entry.seed)
-        return colour(crop(item, max_frames, pauses, rng), colour_db, corpus.spec, rng)
+        item = crop(item, max_frames, pauses, rng)
+        return colour(item, colour_db, corpus.spec, rng) if isinstance(corpus.spec, MelSpec) else item
 
     def sequence(start: int, stride: int = 1) -> Iterator[Batch]:
         index = start

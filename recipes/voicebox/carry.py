@@ -2,9 +2,9 @@
 
 ``python -m flowtts.recipes.voicebox.carry voicebox-small --features codec --data MANIFEST … --out FOLDER``
 
-A linear map is fitted between the old and the new features of the same recordings, in both directions; it joins the first
-and the last layer, and everything between them stays. What comes out says something already, and badly: it is what
-``flowtts train voicebox init=FOLDER`` begins from.
+A linear map is fitted between the old and the new features of the same recordings, in both directions; it joins the
+first and the last layer, and everything between them stays. What comes out says something already, and badly: it is
+what ``flowtts train voicebox init=FOLDER`` begins from.
 """
 
 from __future__ import annotations

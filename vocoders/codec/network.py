@@ -1,7 +1,8 @@
 """A small codec for processors: everything it learns works at the rate of frames.
 
-An STFT goes in and an inverse one comes out (Vocos, arXiv 2306.00814); between them are causal ConvNeXt blocks and residual
-quantisation (arXiv 2107.03312). Convolutions at the rate of the samples, as SEANet has them, cost several times as much.
+An STFT goes in and an inverse one comes out (Vocos, arXiv 2306.00814); between them are causal ConvNeXt blocks and
+residual quantisation (arXiv 2107.03312). Convolutions at the rate of the samples, as SEANet has them, cost several
+times as much.
 """
 
 from __future__ import annotations
