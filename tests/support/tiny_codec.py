@@ -29,6 +29,7 @@ def network(seed: int = 0) -> CodecNetwork:
                 book = level.quantiser.codebook
                 picked = torch.randperm(len(frames))[: len(book)]
                 book.copy_(frames[picked])
+                level.quantiser.started.fill_(True)
                 frames = frames - level.lookup(level.nearest(frames))
     return made.eval()
 
