@@ -22,11 +22,14 @@ from flowtts.commands.align import align
 from flowtts.commands.bench import bench
 from flowtts.commands.compare import compare
 from flowtts.commands.convert import convert
+from flowtts.commands.decode import decode
 from flowtts.commands.detect import detect
 from flowtts.commands.edit import denoise, edit, fill
+from flowtts.commands.encode import encode
 from flowtts.commands.evaluate import evaluate
 from flowtts.commands.models import models
 from flowtts.commands.prepare import prepare
+from flowtts.commands.pull import pull
 from flowtts.commands.replay import replay
 from flowtts.commands.restyle import continue_, restyle
 from flowtts.commands.sample import sample
@@ -46,8 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _verb in (
-    say, edit, fill, denoise, restyle, continue_, sample, voice, align, prepare, train, convert, vocode, evaluate,
-    bench, compare, detect, models, replay,
+    say, edit, fill, denoise, restyle, continue_, sample, voice, align, prepare, train, convert, pull, vocode, encode,
+    decode, evaluate, bench, compare, detect, models, replay,
 ):  # fmt: skip
     app.command(_verb.__name__.rstrip("_"), cls=Verb)(_verb)
 

@@ -17,6 +17,7 @@ import torch
 from flowtts import checkpoint
 from flowtts.codec import Codec
 from flowtts.published import read_json
+from flowtts.pull import find as find_published
 from flowtts.types import CodeSpec, LatentSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {
@@ -51,6 +52,7 @@ CODEC_KINDS: Mapping[str, str] = {
     "encodec": "flowtts.vocoders.encodec",
     "mimi": "flowtts.vocoders.mimi",
     "dac": "flowtts.vocoders.dac",
+    "vocos-codes": "flowtts.vocoders.vocos_codes",
 }
 """Kind of a checkpoint, or ``model_type`` of a folder of transformers' -> module with ``load(folder, codebooks)``."""
 
@@ -63,6 +65,7 @@ TRAINERS: Mapping[str, str] = {
     "tortoise-ar": "flowtts.recipes.tortoise.train",
     "tortoise-clvp": "flowtts.recipes.tortoise.train",
     "tortoise-diffusion": "flowtts.recipes.tortoise.train",
+    **dict.fromkeys(("codec", "soundstream", "encodec", "mimi"), "flowtts.vocoders.codec_train.train"),
 }
 """What ``flowtts train`` can train -> module with ``train(kind, manifests, out, …)``."""
 
@@ -81,7 +84,7 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {"voicebox": ("voicebox-duration",
 JUDGES: Mapping[str, tuple[str, str]] = {"clvp": ("flowtts.recipes.tortoise.judge", "tortoise-small")}
 """Name of a judge of takes -> (module with ``ClvpJudge``, shipped checkpoint)."""
 
-_DEFAULTS = {shipped for _, shipped in RECIPES.values()} | {shipped for shipped in VOCODERS.values() if shipped}
+_DEFAULTS = {shipped for _, shipped in RECIPES.values()} | {*VOCODERS.values(), *CODECS.values()} - {None}
 
 
 def load_recipe(name: PathLike, device: torch.device | str = "cpu", engine: str = "eager") -> Recipe:
@@ -171,27 +174,27 @@ def load_codec(name: PathLike, codebooks: int | None = None, device: torch.devic
 
 
 def codec_folder(name: PathLike) -> Path:
-    """Where the weights of a codec lie.
-
-    Raises:
-        UserError: there is no such codec, or it needs weights that are not here.
-    """
-    if str(name) in CODECS and CODECS[str(name)] is None and not Path(name).is_dir():
-        raise UserError(
-            f"no weights of {name} come with flowtts: give a folder of published ones (flowtts pull {name})"
-        )
+    """Where the weights of a codec lie; raises UserError as `load_codec` does."""
     return _find(CODECS.get(str(name)) or name, "codec", CODECS)
 
 
 def _codec_kind(folder: Path) -> str:
-    """What kind of codec a folder holds, a checkpoint of ours or one of transformers'."""
-    if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
-        kind = str(read_json(folder / "config.json").get("model_type"))
-    else:
-        kind = str(checkpoint.read_header(folder)["kind"])
+    """What kind of codec a folder holds, a checkpoint of ours, one of transformers', or a published Vocos."""
+    kind = _kind(folder)
+    if (folder / "pytorch_model.bin").is_file():
+        kind = "vocos-codes"  # whose module refuses a Vocos of mels
     if kind not in CODEC_KINDS:
         raise UserError(f"{folder} is of the kind {kind}, not {', '.join(CODEC_KINDS)}; choose a codec")
     return kind
+
+
+def _kind(folder: Path) -> str:
+    """What a folder says that it holds; published Vocos lie beside a config.yaml of their own."""
+    if (folder / "pytorch_model.bin").is_file():
+        return "vocos"
+    if (folder / "config.json").is_file() and not (folder / checkpoint.CONFIG).is_file():
+        return str(read_json(folder / "config.json").get("model_type"))
+    return str(checkpoint.read_header(folder)["kind"])
 
 
 def vocoder_of(model: PathLike) -> str:
@@ -211,10 +214,7 @@ def _as_codec(name: PathLike) -> Path | None:
     if str(name) in VOCODERS:
         return None
     folder = _find(name, "vocoder", {**VOCODERS, **CODECS})
-    kind = read_json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
-    if (folder / checkpoint.CONFIG).is_file() and not (folder / "pytorch_model.bin").is_file():
-        kind = checkpoint.read_header(folder)["kind"]
-    return folder if kind in CODEC_KINDS else None
+    return folder if _kind(folder) in CODEC_KINDS else None
 
 
 def load_judge(name: str) -> Any:
@@ -354,7 +354,9 @@ def metrics() -> list[str]:
 
 
 def _find(name: PathLike, what: str, known: Mapping[str, Any]) -> Path:
-    """The checkpoint folder that a shipped name or a path means."""
+    """The checkpoint folder that a shipped name, one that was pulled, or a path means."""
+    if (folder := find_published(name)) is not None:
+        return folder
     if str(name) in checkpoint.shipped() or Path(name).expanduser().is_dir():
         return checkpoint.find(name)
     if str(name) in _DEFAULTS:
@@ -375,11 +377,8 @@ def _vocoder_folder(name: PathLike) -> Path:
 
 
 def _vocoder_kind(folder: Path) -> str:
-    """What kind of vocoder a folder holds; published weights of Vocos lie beside a config.yaml of their own."""
-    if (folder / "pytorch_model.bin").is_file():
-        return "vocos"
-    kind = str(checkpoint.read_header(folder)["kind"])
-    if kind not in VOCODER_KINDS:
+    """What kind of vocoder a folder holds."""
+    if (kind := _kind(folder)) not in VOCODER_KINDS:
         raise UserError(f"{folder} is a checkpoint of kind {kind}, not {' or '.join(VOCODER_KINDS)}; choose a vocoder")
     return kind
 

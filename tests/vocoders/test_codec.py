@@ -145,13 +145,14 @@ def test_checkpoint_keeps_what_the_codec_is(tmp_path: Path) -> None:
         load_network(checkpoint.SHIPPED / "voicebox-duration")
 
 
-def test_registry_knows_kinds(tmp_path: Path) -> None:
+def test_registry_knows_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWTTS_CACHE", str(tmp_path / "cache"))
     assert registry.load_codec(tiny_codec.folder(tmp_path), 1).spec.codebooks == 1
     with pytest.raises(UserError, match="no codec 'codek': did you mean 'codec'"):
         registry.load_codec("codek")
     with pytest.raises(UserError, match="kind vocos, not"):
         registry.load_codec(checkpoint.SHIPPED / "vocos-16k")
-    with pytest.raises(UserError, match="no weights of mimi come with flowtts"):
+    with pytest.raises(UserError, match="no weights of mimi are here: flowtts pull mimi"):
         registry.load_codec("mimi")
 
 
