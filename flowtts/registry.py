@@ -18,7 +18,7 @@ from flowtts import checkpoint
 from flowtts.codec import Codec
 from flowtts.published import read_json
 from flowtts.pull import find as find_published
-from flowtts.types import CodeSpec, LatentSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
+from flowtts.types import CodeSpec, LatentSpec, MelSpec, Metric, PathLike, Recipe, Score, Spec, UserError, Vocoder
 
 RECIPES: Mapping[str, tuple[str, str]] = {
     "voicebox": ("flowtts.recipes.voicebox", "voicebox-small"),
@@ -383,10 +383,13 @@ def _vocoder_kind(folder: Path) -> str:
     return kind
 
 
+_SAID: Mapping[type, str] = {MelSpec: "mels", LatentSpec: "a codec's latents", CodeSpec: "codes"}
+
+
 def _mismatch(has: Spec, wanted: Spec) -> str:
     """In what two specs differ."""
     if type(has) is not type(wanted):
-        return f"it reads a {type(has).__name__} and the model makes a {type(wanted).__name__}"
+        return f"it reads {_SAID[type(has)]} and the model makes {_SAID[type(wanted)]}"
     names = [field.name for field in fields(has) if getattr(has, field.name) != getattr(wanted, field.name)]
     return ", ".join(f"its {name} is {getattr(has, name)}, the model's {getattr(wanted, name)}" for name in names)
 

@@ -88,7 +88,7 @@ def test_a_vocoder_of_other_features_is_refused_and_says_which() -> None:
     message = str(caught.value)
     assert "its n_mels is 80, the model's 100" in message and "its hop_length is 160, the model's 256" in message
     assert "win_length is 640" in message and "std is 2.2615" in message and "n_fft" not in message
-    with pytest.raises(UserError, match="reads a MelSpec and the model makes a CodeSpec"):
+    with pytest.raises(UserError, match="reads mels and the model makes codes"):
         registry.load_vocoder("vocos", CodeSpec(24_000, 75.0, 8, 1024))
 
 
