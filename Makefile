@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## Install, then make demo/index.html: edits, speech, their
 	$(BIN)/python -m flowtts.demo
 
 test: $(VENV)/.test  ## Install everything that the tests exercise, then run them
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.test  ## Check style and types
 	$(BIN)/ruff check .
