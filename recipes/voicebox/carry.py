@@ -40,7 +40,8 @@ def carry(source: PathLike, spec: LatentSpec, manifests: Sequence[PathLike], out
     """Write a checkpoint of the same transformer with other features.
 
     Args:
-        source: a checkpoint of mels, a token of which lasts as long as a frame of ``spec``.
+        source: a checkpoint a token of which lasts as long as a frame of ``spec``: of mels, or of another codec's
+            latents.
         spec: of the new features.
         manifests: of recordings that both are made of.
         out: folder of the new checkpoint.
@@ -52,15 +53,15 @@ def carry(source: PathLike, spec: LatentSpec, manifests: Sequence[PathLike], out
     saved = checkpoint.require_kind(checkpoint.load(checkpoint.find(source)), AUDIO_KIND, source)
     old = load_config(AudioConfig, saved.config)
     stack = old.frames_per_token
-    if old.latent is not None or old.mel.hop_length * stack * spec.sample_rate != spec.hop_length * old.mel.sample_rate:
+    if old.spec.hop_length * stack * spec.sample_rate != spec.hop_length * old.spec.sample_rate:
         raise UserError(
             f"{source} has tokens of {1000 * stack / old.spec.frame_rate:g} ms and {spec.codec} frames of "
-            f"{1000 / spec.frame_rate:g} ms: only a model of mels whose tokens last as long can be carried over"
+            f"{1000 / spec.frame_rate:g} ms: only a model whose tokens last as long can be carried over"
         )
     before, after = _pairs(old, spec, manifests, count)
     into_old, into_new = fit(after, before), fit(before, after)
     state = dict(saved.state)
-    channels, text = old.mel.channels, old.text_width
+    channels, text = old.spec.channels, old.text_width
     weight = state["project.weight"].reshape(-1, stack, 2 * channels + text)
     noisy, prompt, spoken = weight.split([channels, channels, text], dim=-1)
     # A token's text was that of its frames, one after the other; now it is that of one.
@@ -88,16 +89,14 @@ def _pairs(old: AudioConfig, spec: LatentSpec, manifests: Sequence[PathLike], co
     """Old tokens (N, stack C) and new frames (N, D) of the same sound."""
     cuts = [cut for path in manifests for cut in read_cuts(path)]
     chosen = [cuts[i] for i in np.linspace(0, len(cuts) - 1, min(count, len(cuts))).round().astype(int)]
-    mels, latents = Corpus(chosen, old.mel), Corpus(chosen, spec)
+    old_corpus, new_corpus, stack = Corpus(chosen, old.spec), Corpus(chosen, spec), old.frames_per_token
     before, after = [], []
     for i in range(len(chosen)):
-        mel, latent = mels.features(i), latents.features(i)
-        tokens = mel[: len(mel) // old.frames_per_token * old.frames_per_token].reshape(
-            -1, old.frames_per_token * mel.shape[1]
-        )
-        size = min(len(tokens), len(latent))
+        frames, new = old_corpus.features(i), new_corpus.features(i)
+        tokens = frames[: len(frames) // stack * stack].reshape(-1, stack * frames.shape[1])
+        size = min(len(tokens), len(new))
         before.append(tokens[:size])
-        after.append(latent[:size])
+        after.append(new[:size])
     return torch.cat(before), torch.cat(after)
 
 

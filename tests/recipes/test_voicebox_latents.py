@@ -169,6 +169,32 @@ def test_carried_over_is_the_same_model_where_features_are_a_linear_map(
     torch.testing.assert_close(seen, told, rtol=1e-4, atol=1e-5)
 
 
+def test_carried_from_one_codec_to_another_and_back_is_the_same_model(
+    manifest: Path, codec: Path, tmp_path: Path
+) -> None:
+    from flowtts.config import load as load_config
+
+    spec = latent_spec(registry.load_codec(codec), str(codec))
+    config = AudioConfig(body=tiny().config.body, symbols=len(SYMBOLS), text_width=8, latent=spec)
+    torch.manual_seed(3)
+    old = AudioModel(config).eval()
+    source = checkpoint.save(
+        tmp_path / "old", kind="voicebox", config=config, state=old.state_dict(), vocabulary=SYMBOLS
+    )
+    # The same codec elsewhere: its latents are the same, and the map between them is the identity.
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in codec.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    made = checkpoint.load(
+        carry(source, latent_spec(registry.load_codec(copy), str(copy)), [manifest], tmp_path / "new")
+    )
+    assert load_config(AudioConfig, made.config).latent == spec
+    assert made.config["latent"]["codec"] == str(copy)
+    for name, weight in old.state_dict().items():
+        torch.testing.assert_close(made.state[name], weight, rtol=0, atol=0.05)
+
+
 def test_only_tokens_as_long_as_frames_are_carried_over(manifest: Path, codec: Path, tmp_path: Path) -> None:
     config = AudioConfig(body=tiny().config.body, symbols=len(SYMBOLS), text_width=8)
     source = checkpoint.save(
