@@ -19,7 +19,7 @@ from .frechet import FrechetSpeechDistance
 from .intelligibility import ErrorRate, Pocketsphinx, Recogniser, Transcripts, Unit
 from .judging import Context
 from .mcd import MelCepstralDistortion
-from .mel_distance import MelDistance
+from .mel_distance import MelDistance, MultiScaleMelDistance, NeurogramSimilarity
 from .pairwise import PairwiseSimilarity
 from .pesq import Pesq
 from .pitch import PitchError
@@ -309,7 +309,17 @@ METRICS: Mapping[str, Entry] = {
         packages=("pystoi",), needs=_TIMED,
     ),
     "si-sdr": Entry(lambda m: SiSdr(m.context.progress), "SI-SDR", "arXiv 1811.02508", "dB", True, needs=_TIMED),
-    "mel": Entry(lambda m: MelDistance(), "mel distance", "flowtts: L1 of log-mels", "dB", needs=_TIMED),
+    "mel": Entry(
+        lambda m: MelDistance(m.context.progress), "mel distance", "flowtts: L1 of log-mels", "dB", needs=_TIMED
+    ),
+    "mel-dac": Entry(
+        lambda m: MultiScaleMelDistance(m.context.progress), "mel distance (DAC)", "arXiv 2306.06546", "decades",
+        needs=_TIMED,
+    ),
+    "nsim": Entry(
+        lambda m: NeurogramSimilarity(m.context.progress), "NSIM", "Hines et al. 2015, mel bands", "", True,
+        needs=_TIMED,
+    ),
     "mcd": Entry(
         lambda m: MelCepstralDistortion(_world(m), m.context.progress), "MCD", "Kubichek 1993, with DTW", "dB",
         packages=("pyworld", "scipy"), options=("definition",), needs=("reference",), shares="world",

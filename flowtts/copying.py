@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from flowtts.audio.io import resample
+from flowtts.codec import Codec
 from flowtts.features import extractor
 from flowtts.provenance.tag import embed
 from flowtts.types import Audio, Copier, MelSpec, Vocoder
@@ -27,4 +28,19 @@ def copy(vocoder: Vocoder, audio: Audio, tag: bool = False) -> Audio:
     with torch.inference_mode():
         made = (vocoder.copy(padded) if isinstance(vocoder, Copier) else vocoder.decode(extractor(spec)(padded)))[0]
     copied = Audio(np.ascontiguousarray(made[: len(samples)].float().cpu().numpy()), spec.sample_rate)
+    return embed(copied) if tag else copied
+
+
+def recode(codec: Codec, audio: Audio, tag: bool = False) -> Audio:
+    """Through the codes of all codebooks that a codec uses, mono, as long as the recording, at the codec's rate.
+
+    Args:
+        codec: codes and decodes.
+        audio: the recording.
+        tag: see ``copy``.
+    """
+    samples = resample(audio.mono(), codec.spec.sample_rate).samples
+    with torch.inference_mode():
+        made = codec.decode(codec.encode(torch.from_numpy(samples)[None]))[0]
+    copied = Audio(np.ascontiguousarray(made[: len(samples)].float().cpu().numpy()), codec.spec.sample_rate)
     return embed(copied) if tag else copied

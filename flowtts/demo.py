@@ -21,7 +21,7 @@ from flowtts.demo_page import Spoken, number, page
 from flowtts.pipeline import Pipeline
 from flowtts.registry import load_metric
 from flowtts.speech import write_json
-from flowtts.types import Item, Score
+from flowtts.types import VOICEBOX_MEL, Item, Score
 from flowtts.voice import shipped
 
 SENTENCES = (
@@ -57,7 +57,7 @@ def make(out: Path, console: Console, options: Mapping[str, Any] | None = None) 
     scores = {name: load_metric(name)(items) for name in METRICS}
     console.print(_edits(examples, edit_scores))
     console.print(_table(spoken, scores))
-    (out / "index.html").write_text(page(spoken, scores, examples, edit_scores, tts.spec), encoding="utf-8")
+    (out / "index.html").write_text(page(spoken, scores, examples, edit_scores, VOICEBOX_MEL), encoding="utf-8")
     found = {
         "clips": [s.speech.info(f"{s.name}.wav") for s in spoken],
         "metrics": _values(scores),

@@ -18,7 +18,8 @@ import torch
 from flowtts.audio.io import read, resample
 from flowtts.audio.mel import LogMel
 from flowtts.compat import require
-from flowtts.types import Audio, UserError, Vocoder
+from flowtts.features import extractor
+from flowtts.types import VOICEBOX_MEL, Audio, MelSpec, UserError, Vocoder
 
 from .clips import read_list
 
@@ -39,11 +40,11 @@ class Copied:
 
 
 def copy(vocoder: Vocoder, audio: Audio) -> Audio:
-    """Copy-synthesis: the recording's mel made sound again, at the vocoder's rate, cut to whole frames."""
+    """Copy-synthesis: the recording's features made sound again, at the vocoder's rate, cut to whole frames."""
     spec = vocoder.spec
     samples = torch.from_numpy(resample(audio.mono(), spec.sample_rate).samples)
     with torch.inference_mode():
-        made = vocoder.decode(LogMel(spec)(samples))[0]
+        made = vocoder.decode(extractor(spec)(samples))[0]
     return Audio(made[: len(samples)].numpy().astype(np.float32), spec.sample_rate)
 
 
@@ -57,7 +58,7 @@ def compare(vocoder: Vocoder, recordings: Sequence[Path], seconds: float = 6.0, 
         pesq: whether to compute PESQ, where it can be.
     """
     spec = vocoder.spec
-    mel = LogMel(spec)
+    mel = LogMel(spec if isinstance(spec, MelSpec) else VOICEBOX_MEL)
     judge = require("pesq", "eval").pesq if pesq and spec.sample_rate == 16_000 else None
     scores, distances = [], []
     for path in recordings:

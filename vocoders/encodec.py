@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts import checkpoint
+from flowtts.config import load as load_config
 from flowtts.nn.residual import Residual, ResidualQuantiser
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
@@ -268,16 +269,34 @@ def published_config(values: Mapping[str, Any], where: PathLike = "config.json")
         raise UserError(f"{where} is not a configuration of EnCodec's ({error}): fetch it again") from None
 
 
+def save(
+    network: EncodecNetwork, folder: PathLike, readme: str | None = None, dtype: torch.dtype = torch.float32
+) -> Path:  # fmt: skip
+    """Write a checkpoint folder of ours, with the codebooks' averages, so that training can begin from it.
+
+    Raises:
+        UserError: the folder exists and is not a checkpoint.
+    """
+    return checkpoint.save(
+        folder, kind=KIND, config=network.config, state=network.state_dict(), readme=readme, dtype=dtype
+    )
+
+
 def load_network(folder: PathLike) -> EncodecNetwork:
-    """Published weights: a folder with ``config.json`` and ``model.safetensors`` as transformers writes it.
+    """Weights: a checkpoint folder of ours, or one with ``config.json`` as transformers writes it.
 
     Raises:
         UserError: a file is missing, broken, or something else's.
     """
     path = Path(folder)
-    network = EncodecNetwork(published_config(read_config(path, KIND), path / "config.json"))
-    weights = path / "model.safetensors"
-    checkpoint.load_state(network, from_transformers(checkpoint.load_tensors(weights), weights), weights)
+    if (path / "config.json").is_file() and not (path / checkpoint.CONFIG).is_file():
+        network = EncodecNetwork(published_config(read_config(path, KIND), path / "config.json"))
+        weights = path / checkpoint.WEIGHTS
+        checkpoint.load_state(network, from_transformers(checkpoint.load_tensors(weights), weights), weights)
+        return network.eval()
+    saved = checkpoint.require_kind(checkpoint.load(checkpoint.find(path)), KIND, path)
+    network = EncodecNetwork(load_config(EncodecConfig, saved.config))
+    checkpoint.load_state(network, saved.state, saved.folder)
     return network.eval()
 
 
@@ -287,4 +306,5 @@ def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     Raises:
         UserError: as `load_network`, or the model is not mono without loudness (the 48 kHz one is not).
     """
-    return NetworkCodec(KIND, load_network(folder), codebooks, checkpoint.digest(Path(folder) / checkpoint.WEIGHTS))
+    path = Path(folder) if (Path(folder) / checkpoint.WEIGHTS).is_file() else checkpoint.find(folder)
+    return NetworkCodec(KIND, load_network(path), codebooks, checkpoint.digest(path / checkpoint.WEIGHTS))

@@ -79,7 +79,7 @@ class Network(Protocol):
         ...
 
     def last_latents(self, state: Any) -> Tensor | None:
-        """What `stream_latents` still owes when the sound is over, (B, T, D); None from a network that is never late."""
+        """What `stream_latents` still owes when the sound is over, (B, T, D); None if it is never late."""
         ...
 
     def last_samples(self, state: Any) -> Tensor | None:

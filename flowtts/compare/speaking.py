@@ -12,7 +12,8 @@ from typing import Any
 from flowtts.checkpoint import digest
 from flowtts.compare.plan import Cell, finished_audio
 from flowtts.compare.store import Store, read
-from flowtts.types import UserError
+from flowtts.compare.systems import OPUS, System
+from flowtts.types import Audio, UserError
 
 OPTIONAL = ("solver", "grid", "steps", "guidance", "temperature", "preset", "decoding", "best_of", "rank", "speed")
 
@@ -129,24 +130,38 @@ def _about(made: Any) -> dict[str, Any]:
 
 
 def _copy(speaking: Speaking) -> Callable[[Cell], Made]:
-    """The reference through a vocoder: the best that a model of its features can do."""
+    """The reference through a vocoder or a codec: the best that a model of its features can do."""
     from flowtts.audio.io import read as read_audio
     from flowtts.audio.io import write
-    from flowtts.copying import copy
-    from flowtts.device import choose_device
     from flowtts.provenance.metadata import comments
-    from flowtts.registry import load_vocoder
 
     system = next(iter(speaking.cells.values())).system
-    vocoder = load_vocoder(system.source, None, choose_device(speaking.device))
-    said = comments("copy", vocoder.name) if speaking.tag else None
+    name, through = _through(system, speaking.device, speaking.tag)
+    said = comments("copy", name) if speaking.tag else None
 
     def make(cell: Cell) -> Made:
         target = speaking.prepare(cell)
-        write(target, copy(vocoder, read_audio(_reference(cell)), speaking.tag), comments=said)
+        write(target, through(read_audio(_reference(cell))), comments=said)
         return target, {}
 
     return make
+
+
+def _through(system: System, device: str, tag: bool) -> tuple[str, Callable[[Audio], Audio]]:
+    """What a copy goes through, and its name."""
+    from flowtts import copying, registry
+    from flowtts.device import choose_device
+    from flowtts.opus import opus
+    from flowtts.provenance.tag import embed
+
+    if system.source == OPUS:
+        kbps = float(system.settings["kbps"])
+        return OPUS, lambda audio: embed(opus(audio, kbps)[0]) if tag else opus(audio, kbps)[0]
+    if "codebooks" in system.settings:
+        codec = registry.load_codec(system.source, int(system.settings["codebooks"]), choose_device(device))
+        return codec.name, lambda audio: copying.recode(codec, audio, tag)
+    vocoder = registry.load_vocoder(system.source, None, choose_device(device))
+    return vocoder.name, lambda audio: copying.copy(vocoder, audio, tag)
 
 
 def _recordings(speaking: Speaking) -> Callable[[Cell], Made]:

@@ -10,17 +10,34 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from flowtts import __version__, checkpoint, readme
+from flowtts import __version__, checkpoint, opus, readme
 from flowtts.bench.store import key_of
 from flowtts.compare.result import Kind
-from flowtts.registry import DEPENDENCIES, KINDS, RECIPES, VOCODERS, find_model, find_vocoder, vocoder_of
+from flowtts.registry import (
+    CODECS,
+    DEPENDENCIES,
+    KINDS,
+    RECIPES,
+    VOCODERS,
+    codec_folder,
+    find_model,
+    find_vocoder,
+    vocoder_of,
+)
 from flowtts.request import make_request
 from flowtts.solve.grid import resolved
 from flowtts.types import UserError
 
 RECORDINGS = "recordings"
 COPY = "-copy"
-"""What follows a vocoder's name to copy the recordings through it: the best that a model of its features can do."""
+"""What follows a vocoder's or a codec's name to copy the recordings through it: the best that a model of its features
+can do."""
+
+OPUS = "opus"
+"""The codec without weights: see ``flowtts.opus``."""
+
+COPYING: Mapping[str, type] = {"codebooks": int, "kbps": float}
+"""What can be said of a copy: through so many codebooks of a codec; through so many kbit/s of Opus."""
 
 SAMPLING: Mapping[str, type] = {"solver": str, "grid": str, "steps": int, "guidance": str, "temperature": float}
 """Settings that the command line multiplies, all but the last by options of their own."""
@@ -61,15 +78,16 @@ class System:
     def vocoder(self) -> str | None:
         """What makes its features audible; None for finished audio."""
         if self.kind == "copy":
-            return self.source
+            # Codes are no features that a prompt could go through.
+            return None if self.settings else self.source
         return str(self.settings.get("vocoder") or vocoder_of(self.source)) if self.kind == "model" else None
 
 
 def parse(words: Sequence[str], given: Mapping[str, Sequence[Any]], seeds: Sequence[int]) -> tuple[System, ...]:
     """Systems as they stand on a command line: ``[LABEL=]NAME[:OPTION=VALUE…]``.
 
-    NAME is a model's name or folder, ``VOCODER-copy``, ``recordings``, or a folder of finished audio, whose recordings
-    are named by the prompts' ids.
+    NAME is a model's name or folder, ``VOCODER-copy``, ``CODEC-copy:codebooks=4``, ``opus-copy:kbps=12``,
+    ``recordings``, or a folder of finished audio, whose recordings are named by the prompts' ids.
 
     Args:
         words: one per system.
@@ -108,13 +126,14 @@ def _one(word: str) -> tuple[System, bool]:
     named = bool(equals) and ":" not in label and not Path(word).exists()
     label, source = (label, rest) if named else ("", word)
     source, *parts = _PART.split(source)
-    settings = dict(_option(word, part) for part in parts)
     kind = _kind(source)
-    if kind != "model" and settings:
-        raise UserError(f"{word}: {source} takes no options; only models do")
+    settings = dict(_option(word, part, COPYING if kind == "copy" else OPTIONS) for part in parts)
+    if kind not in ("model", "copy") and settings:
+        raise UserError(f"{word}: {source} takes no options; only models and copies do")
     if kind == "copy":
-        found = System(label or source, kind, source.removesuffix(COPY))
-        find_vocoder(found.source)
+        shown = " ".join([source, *(f"{key}={value:g}" for key, value in settings.items())])
+        found = System(label or shown, kind, source.removesuffix(COPY), settings)
+        _check_copy(word, found)
     else:
         shown = source if kind == "recordings" or source in RECIPES else Path(source).resolve().name
         found = System(label or shown, kind, source, settings)
@@ -129,7 +148,8 @@ def _kind(source: str) -> Kind:
     """
     if source == RECORDINGS:
         return "recordings"
-    if source.endswith(COPY) and (source.removesuffix(COPY) in VOCODERS or Path(source.removesuffix(COPY)).is_dir()):
+    copied = source.removesuffix(COPY)
+    if copied != source and (copied in (*VOCODERS, *CODECS, OPUS) or Path(copied).is_dir()):
         return "copy"
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / checkpoint.CONFIG).is_file():
@@ -150,22 +170,44 @@ def _check(settings: Mapping[str, Any]) -> None:
         find_vocoder(settings["vocoder"])
 
 
-def _option(word: str, part: str) -> tuple[str, Any]:
+def _check_copy(word: str, system: System) -> None:
+    """The same of a copy.
+
+    Raises:
+        UserError: there is nothing of that name to go through, or not in that way.
+    """
+    given = set(system.settings)
+    if system.source == OPUS:
+        if given != {"kbps"}:
+            raise UserError(f"{word}: a copy through Opus needs its bitrate alone; write opus-copy:kbps=12")
+        opus.check(system.settings["kbps"])
+    elif given == {"codebooks"}:
+        codec_folder(system.source)
+        if system.settings["codebooks"] < 1:
+            raise UserError(f"{word}: a codec needs at least one of its codebooks")
+    elif given:
+        raise UserError(f"{word}: only Opus has a bitrate to choose; a codec takes codebooks=NUMBER")
+    else:
+        find_vocoder(system.source)
+
+
+def _option(word: str, part: str, known: Mapping[str, type]) -> tuple[str, Any]:
     key, _, value = part.partition("=")
     key = key.replace("-", "_")
-    return key, value_of(key, value, word)
+    return key, value_of(key, value, word, known)
 
 
-def value_of(key: str, value: Any, where: str) -> Any:
+def value_of(key: str, value: Any, where: str, known: Mapping[str, type] = OPTIONS) -> Any:
     """An option's value as the option wants it.
 
     Raises:
         UserError: no such option, or not such a value.
     """
-    if key not in OPTIONS:
-        raise UserError(f"{where}: no option {key!r} of a model; there are {', '.join(OPTIONS)}")
+    if key not in known:
+        whose = "a model" if known is OPTIONS else "a copy"
+        raise UserError(f"{where}: no option {key!r} of {whose}; there are {', '.join(known)}")
     try:
-        made = OPTIONS[key](str(value).strip())
+        made = known[key](str(value).strip())
     except ValueError:
         raise UserError(f"{where}: {key} {str(value)!r} is no number") from None
     if made == "":
@@ -184,6 +226,8 @@ def identity(system: System) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": system.kind, "flowtts": __version__, "settings": dict(system.settings)}
     folder = None if system.vocoder is None else find_vocoder(system.vocoder)
     found["vocoder"] = [system.vocoder, None if folder is None else weights(folder)]
+    if system.kind == "copy" and system.settings:
+        found["codec"] = opus.version() if system.source == OPUS else weights(codec_folder(system.source))
     if system.kind == "model":
         model = find_model(system.source)
         recipe = KINDS[str(checkpoint.read_header(model)["kind"])]

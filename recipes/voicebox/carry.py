@@ -63,7 +63,7 @@ def carry(source: PathLike, spec: LatentSpec, manifests: Sequence[PathLike], out
     state = dict(saved.state)
     channels, text = old.spec.channels, old.text_width
     weight = state["project.weight"].reshape(-1, stack, 2 * channels + text)
-    noisy, prompt, spoken = weight.split([channels, channels, text], dim=-1)
+    noisy, prompt, spoken = torch.split(weight, [channels, channels, text], dim=-1)
     # A token's text was that of its frames, one after the other; now it is that of one.
     state["project.weight"] = torch.cat([noisy.flatten(1) @ into_old, prompt.flatten(1) @ into_old, spoken.sum(1)], -1)
     state["out.weight"], state["out.bias"] = into_new @ state["out.weight"], into_new @ state["out.bias"]

@@ -21,6 +21,8 @@ def one(word, **given):
         ("mine=voicebox", "model", "mine", "voicebox"),
         ("griffin-lim-copy", "copy", "griffin-lim-copy", "griffin-lim"),
         ("ceiling=vocos-copy", "copy", "ceiling", "vocos"),
+        ("opus-copy:kbps=12", "copy", "opus-copy kbps=12", "opus"),
+        ("low=opus-copy:kbps=6", "copy", "low", "opus"),
         ("recordings", "recordings", "recordings", "recordings"),
     ],
 )
@@ -75,6 +77,11 @@ def test_a_label_stays_as_it_was_given_unless_values_multiply_it():
         (["voicebox:steps=four"], "is no number"),
         (["voicebox:solver="], "has no value"),
         (["recordings:steps=4"], "takes no options"),
+        (["opus-copy"], "needs its bitrate alone; write opus-copy:kbps=12"),
+        (["opus-copy:kbps=3"], "has 6 to 256 kbit/s, not 3"),
+        (["opus-copy:steps=3"], "no option 'steps' of a copy"),
+        (["vocos-copy:kbps=12"], "only Opus has a bitrate"),
+        (["vocos-copy:codebooks=2"], "no codec 'vocos'"),
         (["voicebox", "voicebox"], "two systems are called 'voicebox'"),
         (["a=voicebox", "A=tortoise"], "two systems are called"),
         (["vocos-16k"], "no recipe speaks with it"),
@@ -103,6 +110,12 @@ def test_an_identity_changes_with_weights_settings_and_vocoder_and_with_nothing_
     config = changed / "config.yaml"
     config.write_text(config.read_text() + "\n# changed\n")
     assert identity(one(str(changed))) != same[0]
+
+
+def test_what_a_copy_goes_through_decides_what_it_makes():
+    low, high, other = (identity(one(word)) for word in ("opus-copy:kbps=6", "opus-copy:kbps=12", "griffin-lim-copy"))
+    assert low != high and low["codec"].startswith("libsndfile ")
+    assert one("opus-copy:kbps=6").vocoder is None and "codec" not in other
 
 
 def test_the_licence_is_that_of_the_weights():

@@ -22,8 +22,8 @@ from flowtts.vocoders.mimi import (
     MimiConfig,
     MimiNetwork,
     from_transformers,
-    load_network,
     load,
+    load_network,
     published_config,
     to_transformers,
 )

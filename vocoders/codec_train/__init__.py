@@ -1,0 +1,1 @@
+"""Training of codecs: the small one, SoundStream, EnCodec and Mimi."""
