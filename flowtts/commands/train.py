@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def train(
     ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(help="voicebox, voicebox-duration …")],
-    data: Annotated[list[Path], typer.Option(help="A manifest that `flowtts prepare` made; may be given again.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A manifest that `flowtts prepare` made, or for codecs a list of sound files; may be repeated."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The folder of the run.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="train.steps=1000 …")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML, or the name of one that the recipe brings.")] = None,
