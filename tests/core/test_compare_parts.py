@@ -21,7 +21,7 @@ from flowtts.compare.result import Result
 from flowtts.compare.spectrogram import BANDS, LEVELS, MOST_FRAMES, _palette, picture, png
 from flowtts.compare.svg import linear, logarithmic, mark
 from flowtts.compare.words import Piece, align
-from flowtts.types import Audio, MelSpec
+from flowtts.types import Audio, MelSpec, UserError
 
 LETTERS = ("a", "b", "c")
 
@@ -225,3 +225,11 @@ def test_systems_that_differ_in_their_steps_alone_make_a_line(result: Result) ->
     assert families([few, tortoise, many, euler, recordings]) == {"Voicebox": [few, many]}
     assert list(families([{**few, "label": "fast"}, {**many, "label": "slow"}])) == ["fast, slow"]
     assert families([few, {**few, "name": "again"}]) == {}
+
+
+def test_a_metric_without_its_weights_is_refused_before_anything_is_made() -> None:
+    from flowtts.compare.judging import check
+
+    check(("sim-r",))
+    with pytest.raises(UserError, match="(?i)wavlm"):
+        check(("sim-r-wavlm",))
