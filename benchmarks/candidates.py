@@ -185,7 +185,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=listed(int), default=[1, 4, 16], help="numbers of takes in the table, 1,4,16")
     parser.add_argument("--steps", type=int, help="of the diffusion decoder")
     parser.add_argument("--model", default="tortoise")
-    parser.add_argument("--vocoder", default="vocos")
+    parser.add_argument("--vocoder", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("options", nargs="*", help="guidance=2 decoding=temperature=0.7,top_p=0.9 seed=1 …")

@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join(["python", "benchmarks/codecs.py", *(sys.argv[1:] if arguments is None else arguments)])
     job = Job(
         systems=systems, prompts=prompts, metrics=wanted_metrics(given.metrics, prompts), jobs=given.jobs, device="cpu",
-        tag=False, title=f"The bitrate ladder of {given.codec}", command=command,
+        tag=False, title=f"The bitrate ladder of {Path(given.codec).name}", command=command,
         sets=({"name": given.data.stem, "source": str(given.data), "count": len(prompts),
                "hash": key_of({"prompts": [[one.id, one.text] for one in prompts]})},),
     )  # fmt: skip
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about = machine(torch.device("cpu"))
     by_label, scores = found.pop("rungs"), judged(result, ways, names)
     whole = {
-        "codec": {"name": given.codec, "hash": codec.hash, **found}, "count": len(prompts),
+        "codec": {"name": Path(given.codec).name, "hash": codec.hash, **found}, "count": len(prompts),
         "seconds": sum(audio.seconds for audio in sounds.values()), "command": command, "machine": about,
         "versions": versions(),
         "rungs": {

@@ -38,7 +38,7 @@ from takes import VOICES, Kept, options_of, prompts, ratio_by, sentences, shown,
 
 import flowtts
 from flowtts.audio.io import read, resample, write
-from flowtts.audio.mel import LogMel
+from flowtts.features import extractor
 from flowtts.pipeline import Pipeline
 from flowtts.registry import load_metric
 from flowtts.types import Audio, Item, UserError
@@ -142,7 +142,7 @@ def spoken(tts: Pipeline, tasks: Sequence[Task], kept: Kept, options: Mapping[st
 def copy(tts: Pipeline, audio: Audio) -> Audio:
     """Copy-synthesis: to the model's features and back through the vocoder."""
     audio = resample(audio.mono(), tts.spec.sample_rate)
-    features = LogMel(tts.spec)(torch.from_numpy(audio.samples)[None])
+    features = extractor(tts.spec)(torch.from_numpy(audio.samples)[None])
     samples = tts.vocoder.decode(features)[0].detach().numpy()
     return Audio(np.asarray(samples, dtype=np.float32), tts.spec.sample_rate)
 
@@ -200,7 +200,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=10, help="sentences per reader")
     parser.add_argument("--model", default="voicebox")
     parser.add_argument("--name", help="what its scores are called; the model's name by default")
-    parser.add_argument("--vocoder", default="vocos")
+    parser.add_argument("--vocoder", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("options", nargs="*", help="best_of=4 rank=clvp steps=16 guidance=1.7 decoding=top_p=0.9 …")
