@@ -26,7 +26,7 @@ from flowtts.recipes.voicebox import AudioConfig, AudioModel, DurationModel, Voi
 from flowtts.recipes.voicebox.carry import carry, fit
 from flowtts.recipes.voicebox.config import DurationConfig
 from flowtts.text.symbols import SYMBOLS
-from flowtts.types import VOICEBOX_MEL, LatentSpec, Phone, Sampling, UserError
+from flowtts.types import VOICEBOX_MEL, Item, LatentSpec, Phone, Sampling, UserError
 from flowtts.voice import resolve
 
 TINY = [
@@ -214,3 +214,12 @@ def test_the_prompt_is_heard_as_latents(codec: Path) -> None:
     assert voice.prompt.features.shape == (int(voice.prompt.durations.sum()), 8)
     assert len(voice.audio.samples) == len(voice.prompt.features) * 320
     assert torch.isfinite(extractor(spec)(torch.from_numpy(voice.audio.samples))).all()
+
+
+def test_the_shipped_model_fits_the_shipped_codec_and_says_words() -> None:
+    tts = flowtts.load("voicebox-latents", device="cpu", tag=False)
+    assert tts.vocoder.name == "codec" and tts.spec == latent_spec(registry.load_codec("codec"), "codec")
+    text = "The old bridge shook as the heavy train rolled by."
+    speech = tts.say(text, voice="rms", seed=1)
+    score = registry.load_metric("wer-closed")([Item(speech.audio, text)])
+    assert score.value is not None and score.value <= 0.1
