@@ -348,5 +348,5 @@ def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     Raises:
         UserError: as `load_network`.
     """
-    path = Path(folder) if (Path(folder) / checkpoint.WEIGHTS).is_file() else checkpoint.find(folder)
+    path = Path(folder) if (Path(folder) / "config.json").is_file() else checkpoint.find(folder)
     return NetworkCodec(KIND, load_network(path), codebooks, checkpoint.digest(path / checkpoint.WEIGHTS))

@@ -136,7 +136,7 @@ def test_each_verb_asks_its_method_and_names_its_output(
     pipeline: Pipeline, verb: str, words: Sequence[str], asked: tuple[Any, ...], options: dict[str, Any], done: str
 ) -> None:
     assert cli.main([verb, "in.wav", "--text", SAID, *words]) == 0
-    assert pipeline.loaded == [("voicebox", "vocos", "auto", "auto", True)]
+    assert pipeline.loaded == [("voicebox", "auto", "auto", "auto", True)]
     method = "continue_" if verb == "continue" else verb
     assert pipeline.asked == [(method, (Path("in.wav"), *asked), {"seed": 0, "best_of": 1, "rank": "wer", **options})]
     assert names() == [f"in.{done}.json", f"in.{done}.wav"]

@@ -212,7 +212,7 @@ TASKS: list[tuple[str, ...]] = [
 def test_a_model_that_cannot_is_refused_with_those_that_can(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    recipe = pipeline.load("voicebox", vocoder="vocos", device="auto", engine="auto", tag=True).recipe
+    recipe = pipeline.load("voicebox", vocoder="auto", device="auto", engine="auto", tag=True).recipe
     monkeypatch.setattr(recipe, "tasks", frozenset({"say"}))
     line = refuse(capsys, *words)
     assert words[0] in line and "voicebox" in line
