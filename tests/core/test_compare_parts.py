@@ -231,5 +231,5 @@ def test_a_metric_without_its_weights_is_refused_before_anything_is_made() -> No
     from flowtts.compare.judging import check
 
     check(("sim-r",))
-    with pytest.raises(UserError, match="(?i)wavlm"):
+    with pytest.raises(UserError, match=r"(?i)wavlm"):
         check(("sim-r-wavlm",))
