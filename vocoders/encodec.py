@@ -24,7 +24,7 @@ from flowtts.nn.residual import Residual, ResidualQuantiser
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, Prompt, read_config
+from .network_codec import NetworkCodec, Punctual, read_config
 from .seanet import ENCODEC_24KHZ as SEANET_24KHZ
 from .seanet import ENCODEC_48KHZ as SEANET_48KHZ
 from .seanet import SOUNDSTREAM as SEANET_SOUNDSTREAM
@@ -77,7 +77,7 @@ SOUNDSTREAM = EncodecConfig(SEANET_SOUNDSTREAM, 24_000, 8)
 """arXiv 2107.03312 at 6 kbit/s: 8 codebooks of 1024, 75 frames a second."""
 
 
-class EncodecNetwork(Prompt, nn.Module):
+class EncodecNetwork(Punctual, nn.Module):
     """Encoder, quantiser, decoder; SoundStream's too, which differs in its configuration."""
 
     def __init__(self, config: EncodecConfig) -> None:

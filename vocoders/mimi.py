@@ -25,7 +25,7 @@ from flowtts.nn.sliding import Past, SlidingConfig, SlidingTransformer
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, Prompt, read_config
+from .network_codec import NetworkCodec, Punctual, read_config
 from .seanet import MIMI as SEANET
 from .seanet import Conv, ConvTranspose, Decoder, Encoder, SeanetConfig, State
 
@@ -82,7 +82,7 @@ class MimiConfig:
         return self.seanet.hop * self.stride
 
 
-class MimiNetwork(Prompt, nn.Module):
+class MimiNetwork(Punctual, nn.Module):
     """Encoder, quantiser, decoder."""
 
     def __init__(self, config: MimiConfig) -> None:

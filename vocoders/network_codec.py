@@ -99,7 +99,7 @@ class Network(Protocol):
         ...
 
 
-class Prompt:
+class Punctual:
     """Of a network that answers every whole frame at once, and whose latents were not measured."""
 
     width: int
