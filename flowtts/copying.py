@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowtts.audio.io import resample
 from flowtts.codec import Codec
@@ -27,8 +28,7 @@ def copy(vocoder: Vocoder, audio: Audio, tag: bool = False) -> Audio:
     padded = torch.from_numpy(np.pad(samples, (0, -len(samples) % spec.hop_length + window)))[None]
     with torch.inference_mode():
         made = (vocoder.copy(padded) if isinstance(vocoder, Copier) else vocoder.decode(extractor(spec)(padded)))[0]
-    copied = Audio(np.ascontiguousarray(made[: len(samples)].float().cpu().numpy()), spec.sample_rate)
-    return embed(copied) if tag else copied
+    return _finished(made[: len(samples)], spec.sample_rate, tag)
 
 
 def recode(codec: Codec, audio: Audio, tag: bool = False) -> Audio:
@@ -42,5 +42,9 @@ def recode(codec: Codec, audio: Audio, tag: bool = False) -> Audio:
     samples = resample(audio.mono(), codec.spec.sample_rate).samples
     with torch.inference_mode():
         made = codec.decode(codec.encode(torch.from_numpy(samples)[None]))[0]
-    copied = Audio(np.ascontiguousarray(made[: len(samples)].float().cpu().numpy()), codec.spec.sample_rate)
+    return _finished(made[: len(samples)], codec.spec.sample_rate, tag)
+
+
+def _finished(made: Tensor, sample_rate: int, tag: bool) -> Audio:
+    copied = Audio(np.ascontiguousarray(made.float().cpu().numpy()), sample_rate)
     return embed(copied) if tag else copied

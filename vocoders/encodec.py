@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from flowtts import checkpoint
-from flowtts.config import load as load_config
 from flowtts.nn.residual import Residual, ResidualQuantiser
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, Punctual, read_config
+from .network_codec import NetworkCodec, Punctual, read_weights, weights_folder
 from .seanet import ENCODEC_24KHZ as SEANET_24KHZ
 from .seanet import ENCODEC_48KHZ as SEANET_48KHZ
 from .seanet import SOUNDSTREAM as SEANET_SOUNDSTREAM
@@ -288,15 +287,9 @@ def load_network(folder: PathLike) -> EncodecNetwork:
     Raises:
         UserError: a file is missing, broken, or something else's.
     """
-    path = Path(folder)
-    if (path / "config.json").is_file() and not (path / checkpoint.CONFIG).is_file():
-        network = EncodecNetwork(published_config(read_config(path, KIND), path / "config.json"))
-        weights = path / checkpoint.WEIGHTS
-        checkpoint.load_state(network, from_transformers(checkpoint.load_tensors(weights), weights), weights)
-        return network.eval()
-    saved = checkpoint.require_kind(checkpoint.load(checkpoint.find(path)), KIND, path)
-    network = EncodecNetwork(load_config(EncodecConfig, saved.config))
-    checkpoint.load_state(network, saved.state, saved.folder)
+    config, state, source = read_weights(folder, KIND, EncodecConfig, published_config, from_transformers)
+    network = EncodecNetwork(config)
+    checkpoint.load_state(network, state, source)
     return network.eval()
 
 
@@ -306,5 +299,5 @@ def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     Raises:
         UserError: as `load_network`, or the model is not mono without loudness (the 48 kHz one is not).
     """
-    path = Path(folder) if (Path(folder) / "config.json").is_file() else checkpoint.find(folder)
+    path = weights_folder(folder)
     return NetworkCodec(KIND, load_network(path), codebooks, checkpoint.digest(path / checkpoint.WEIGHTS))

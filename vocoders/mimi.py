@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from flowtts import checkpoint
-from flowtts.config import load as load_config
 from flowtts.nn.residual import ResidualQuantiser, Split, SplitResidualQuantiser
 from flowtts.nn.sliding import Past, SlidingConfig, SlidingTransformer
 from flowtts.published import Names, rename
 from flowtts.types import CodeSpec, PathLike, UserError
 
-from .network_codec import NetworkCodec, Punctual, read_config
+from .network_codec import NetworkCodec, Punctual, read_weights, weights_folder
 from .seanet import MIMI as SEANET
 from .seanet import Conv, ConvTranspose, Decoder, Encoder, SeanetConfig, State
 
@@ -330,15 +329,9 @@ def load_network(folder: PathLike) -> MimiNetwork:
     Raises:
         UserError: a file is missing, broken, or something else's.
     """
-    path = Path(folder)
-    if (path / "config.json").is_file() and not (path / checkpoint.CONFIG).is_file():
-        network = MimiNetwork(published_config(read_config(path, KIND), path / "config.json"))
-        weights = path / checkpoint.WEIGHTS
-        checkpoint.load_state(network, from_transformers(checkpoint.load_tensors(weights), weights), weights)
-        return network.eval()
-    saved = checkpoint.require_kind(checkpoint.load(checkpoint.find(path)), KIND, path)
-    network = MimiNetwork(load_config(MimiConfig, saved.config))
-    checkpoint.load_state(network, saved.state, saved.folder)
+    config, state, source = read_weights(folder, KIND, MimiConfig, published_config, from_transformers)
+    network = MimiNetwork(config)
+    checkpoint.load_state(network, state, source)
     return network.eval()
 
 
@@ -348,5 +341,5 @@ def load(folder: PathLike, codebooks: int | None = None) -> NetworkCodec:
     Raises:
         UserError: as `load_network`.
     """
-    path = Path(folder) if (Path(folder) / "config.json").is_file() else checkpoint.find(folder)
+    path = weights_folder(folder)
     return NetworkCodec(KIND, load_network(path), codebooks, checkpoint.digest(path / checkpoint.WEIGHTS))

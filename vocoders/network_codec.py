@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowtts import checkpoint
+from flowtts.config import load as load_config
 from flowtts.published import read_json
 from flowtts.types import CodeSpec, PathLike, UserError
+
+C = TypeVar("C")
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """(piece, state or None) -> (answer, state)."""
@@ -281,3 +285,33 @@ def read_config(folder: PathLike, kind: str) -> dict[str, Any]:
     if (found := values.get("model_type")) != kind:
         raise UserError(f"{path} is of the kind {found}, not {kind}: choose another codec or folder")
     return values
+
+
+def weights_folder(folder: PathLike) -> Path:
+    """A folder as transformers writes it, or what a name or a path of ours means."""
+    path = Path(folder)
+    return path if (path / "config.json").is_file() else checkpoint.find(folder)
+
+
+def read_weights(
+    folder: PathLike, kind: str, ours: type[C], theirs: Callable[[Mapping[str, Any], PathLike], C],
+    renamed: Callable[[Mapping[str, Tensor], PathLike], dict[str, Tensor]],
+) -> tuple[C, Mapping[str, Tensor], Path]:  # fmt: skip
+    """Configuration, weights under our names, and where these come from: of a checkpoint of ours, or of transformers'.
+
+    Args:
+        folder: of either.
+        kind: of checkpoints, and transformers' ``model_type``.
+        ours: our configuration.
+        theirs: reads ``config.json`` as our configuration.
+        renamed: brings transformers' weights under our names.
+
+    Raises:
+        UserError: a file is missing, broken, or something else's.
+    """
+    path = Path(folder)
+    if (path / "config.json").is_file() and not (path / checkpoint.CONFIG).is_file():
+        config, weights = theirs(read_config(path, kind), path / "config.json"), path / checkpoint.WEIGHTS
+        return config, renamed(checkpoint.load_tensors(weights), weights), weights
+    saved = checkpoint.require_kind(checkpoint.load(checkpoint.find(path)), kind, path)
+    return load_config(ours, saved.config), saved.state, saved.folder
